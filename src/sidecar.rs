@@ -119,7 +119,7 @@ impl Sidecar {
             verifier: cache.verifier.clone(),
             bus,
             bus_loss: cache.bus_loss,
-            happenings: cache.events.clone(),
+            collection_events: cache.events.clone(),
             listeners,
             activity: activity.clone(),
             log,

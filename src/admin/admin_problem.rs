@@ -1,5 +1,5 @@
-//! The one place where errors become HTTP on the admin port: a problem with a fixed text for each
-//! kind. What each means to a caller is written in `serve/problems.md`.
+//! The problems of the admin port (RFC 9457): each kind of error has a fixed status and title.
+//! `serve/problems.md` explains them to callers; [`ProblemDetails`] writes them.
 
 use std::borrow::Cow;
 
@@ -9,57 +9,58 @@ use serde::Serialize;
 
 use crate::http::{MISDIRECTED_DETAIL, ProblemDetails, ProblemType};
 
-/// An error as a caller of the admin port reads it.
+/// An error that the admin port answers with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum AdminProblem {
     /// The key does not match the domain's pattern, or is no text at all.
     BadKey {
-        /// What was met and expected.
+        /// The value that was found, and the one that was expected.
         detail: String,
     },
-    /// Something of the request is wrong.
+    /// The query or the body of the request is wrong.
     BadRequest {
-        /// What was met and expected.
+        /// The value that was found, and the one that was expected.
         detail: String,
     },
-    /// There is nothing under this path.
+    /// The admin port has no such path.
     NoSuchRoute {
-        /// What there is.
+        /// The paths that exist.
         detail: String,
     },
-    /// The path has other methods.
+    /// The path does not take this method.
     MethodNotAllowed {
         /// The value of `Allow`.
         allow: &'static str,
     },
     /// `Host` is neither loopback nor allowed.
     Misdirected,
-    /// Too much is under way already.
+    /// A bound on concurrent work is reached.
     Overloaded {
-        /// What is full.
+        /// The bound.
         detail: String,
     },
-    /// An invalidation could not be written: the fleet's log is out of reach.
+    /// An invalidation could not be written: the fleet's log is not reachable.
     BusLost,
-    /// The fleet did not acknowledge an invalidation in time; it stands.
+    /// The fleet did not acknowledge an invalidation in time. The invalidation is in the log
+    /// and stays in force.
     NotAcknowledged {
-        /// How many sidecars had not reported.
+        /// How many sidecars have not reported that they applied it.
         detail: String,
-        /// What the invalidation is known by.
+        /// The invalidation's token.
         token: String,
-        /// Those sidecars.
+        /// The names of the sidecars that have not reported.
         behind: Vec<String>,
     },
-    /// What a web page could send is refused.
+    /// The request has an `Origin`: it comes from a web page.
     Forbidden {
-        /// What was met and expected.
+        /// The value that was found, and the one that was expected.
         detail: String,
     },
-    /// A body that is not declared as JSON.
+    /// The body is not declared as JSON.
     UnsupportedMediaType,
-    /// A body that did not arrive in time.
+    /// The body did not arrive in time.
     RequestTimeout {
-        /// What was expected.
+        /// The time limit.
         detail: String,
     },
 }
@@ -108,7 +109,7 @@ impl AdminProblem {
         }
     }
 
-    /// The answer. `trace_id` is the trace of the request.
+    /// Turns the problem into a response. `trace_id` is the trace of the request.
     pub(super) fn into_response(self, trace_id: &str) -> Response<Bytes> {
         let details = ProblemDetails {
             problem_type: self.problem_type(),

@@ -1,50 +1,50 @@
-//! The cache's counters as `GET /status` tells them: read back from what `/metrics` tells, so that
-//! the two agree, and so that a new tier shows up by itself.
-
-use serde_json::{Value, json};
+//! The cache's counters in `GET /status`. They are read from the text of `/metrics`, so that both
+//! routes agree, and so that a new tier appears without a change here.
 
 use super::AdminState;
+use super::api::{CacheCounts, CacheTierStatus};
 
-/// How reads were answered since the start.
-pub(super) fn cache_json(state: &AdminState) -> Value {
-    let Some(metrics) = super::exposition::encode(&state.registry) else { return Value::Null };
+/// The cache's counters since the start; `None` if the metrics cannot be encoded.
+pub(super) fn cache_status(state: &AdminState) -> Option<CacheCounts> {
+    let metrics = super::exposition::encode(&state.registry)?;
     let hits = tier_hits(&metrics);
     let misses = counter(&metrics, "bfb_cache_misses_total");
     let all_hits = hits.iter().map(|(_, hits)| hits).sum::<u64>();
     let reads = all_hits + misses;
     let tiers = hits.iter().map(|(tier, hits)| {
-        let mut json = json!({"tier": tier, "hits": hits, "percent": percent(*hits, reads)});
-        if *tier == "memory" {
-            json["entries"] = state.memory.entries().into();
-            json["bytes"] = state.memory.bytes().into();
-            json["capacity"] = state.memory.capacity().into();
+        let is_memory = *tier == "memory";
+        CacheTierStatus {
+            bytes: is_memory.then(|| state.memory.bytes()),
+            capacity: is_memory.then(|| state.memory.capacity()),
+            entries: is_memory.then(|| state.memory.entries()),
+            hits: Some(*hits),
+            percent: percent(*hits, reads),
+            tier: Some((*tier).to_owned()),
         }
-        json
     });
-    json!({
-        "reads": reads,
-        "hit_percent": percent(all_hits, reads),
-        "tiers": tiers.collect::<Vec<_>>(),
-        "misses": misses,
-        "collapsed": counter(&metrics, "bfb_cache_collapsed_total"),
-        "fenced": counter(&metrics, "bfb_cache_fenced_total"),
-        "stale_served": counter(&metrics, "bfb_cache_stale_served_total"),
-        "evicted": counter(&metrics, "bfb_cache_evictions_total"),
+    Some(CacheCounts {
+        collapsed: Some(counter(&metrics, "bfb_cache_collapsed_total")),
+        evicted: Some(counter(&metrics, "bfb_cache_evictions_total")),
+        fenced: Some(counter(&metrics, "bfb_cache_fenced_total")),
+        hit_percent: percent(all_hits, reads),
+        misses: Some(misses),
+        reads: Some(reads),
+        stale_served: Some(counter(&metrics, "bfb_cache_stale_served_total")),
+        tiers: tiers.collect(),
     })
 }
 
-/// With one digit after the point; `None`: of nothing.
+/// `part` in percent of `whole`, with one digit after the point; `None` if `whole` is 0.
 fn percent(part: u64, whole: u64) -> Option<f64> {
     let tenths =
         (u128::from(part) * 1000 + u128::from(whole) / 2).checked_div(u128::from(whole))?;
     u32::try_from(tenths).ok().map(|tenths| f64::from(tenths) / 10.0)
 }
 
-/// The tiers in the order in which they are asked.
+/// The tiers in the order in which a read looks them up.
 const TIERS: [&str; 3] = ["memory", "redis", "store"];
 
-/// What each tier answered, in the order in which they are asked; those that this release does not
-/// know come last, by name.
+/// The hits of each tier, in the order of [`TIERS`]. Other tiers come last, sorted by name.
 fn tier_hits(metrics: &str) -> Vec<(&str, u64)> {
     let hits = metrics.lines().filter_map(|line| {
         let (tier, value) =
@@ -57,6 +57,7 @@ fn tier_hits(metrics: &str) -> Vec<(&str, u64)> {
     tiers
 }
 
+/// The value of the counter `name`; 0 if the metrics do not have it.
 fn counter(metrics: &str, name: &str) -> u64 {
     let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).unwrap_or_default()

@@ -1,57 +1,20 @@
-//! `GET /datasets/{domain}/{key}`: where a dataset lives, how old it is and whether it is believed;
-//! its data only on demand.
+//! `GET /datasets/{domain}/{key}`: which tiers hold a dataset, how old it is and whether it is
+//! valid. The data and the tags are personal data: they are written only with `?data=1`.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::AdminState;
 use super::admin_problem::AdminProblem;
+use super::api::{
+    DatasetPart, DatasetStatus, DatasetTags, EntryStatus, RedisTierStatus, TierStatus,
+    UnreadableStatus,
+};
 use crate::cache::{Cache, CacheEntry, EntryContent, InvalidationToken};
 use crate::domain::decode_key;
 use crate::sources::Validator;
 
-/// Where a dataset lives.
-#[derive(Debug, Serialize)]
-pub(super) struct DatasetStatus {
-    domain: String,
-    plan: String,
-    memory: Option<TierStatus>,
-    #[serde(skip_serializing_if = "RedisTierStatus::is_absent")]
-    redis: RedisTierStatus,
-    /// There is none in this release.
-    store: Option<TierStatus>,
-    applied: Option<String>,
-    lease_held: bool,
-}
-
-/// What Redis holds, where there is one.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-enum RedisTierStatus {
-    /// A fleet of one.
-    Absent,
-    /// What it holds, if anything.
-    Present(Option<TierStatus>),
-}
-
-impl RedisTierStatus {
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-}
-
-/// What one tier holds. The data goes out as it came: numbers stay as they are written.
-#[derive(Debug, Serialize)]
-struct TierStatus {
-    #[serde(flatten)]
-    facts: Value,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Box<RawValue>>,
-}
-
-/// `path` is what follows `/datasets/`; `data`: the operator asks for personal data.
+/// Looks a dataset up in all tiers. `path` is `{domain}/{key}`; with `data`, the answer holds
+/// personal data.
 pub(super) async fn find_dataset(
     state: &AdminState,
     path: &str,
@@ -67,9 +30,9 @@ pub(super) async fn find_dataset(
     Ok(DatasetStatus {
         domain: domain.name.to_string(),
         plan: domain.plan.to_string(),
-        memory: cache
-            .inspect_memory(&key)
-            .map(|(kept, believed)| describe_tier(cache, &kept, believed, data)),
+        memory: cache.inspect_memory(&key).map(|(entry, is_valid)| {
+            TierStatus::Entry(Box::new(entry_status(cache, &entry, is_valid, data)))
+        }),
         redis: redis_tier(cache, &key, data).await,
         store: None,
         applied: cache.bus().applied_fence().map(|fence| InvalidationToken(fence).to_string()),
@@ -77,7 +40,6 @@ pub(super) async fn find_dataset(
     })
 }
 
-/// What Redis holds is what it vouches for.
 async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
     if cache.bus().is_standalone() {
         return RedisTierStatus::Absent;
@@ -85,60 +47,76 @@ async fn redis_tier(cache: &Cache, key: &str, data: bool) -> RedisTierStatus {
     RedisTierStatus::Present(read_redis_tier(cache, key, data).await)
 }
 
+/// Redis confirms an entry as valid when it returns it: an entry that is no longer valid is absent.
 async fn read_redis_tier(cache: &Cache, key: &str, data: bool) -> Option<TierStatus> {
     let stored = match cache.inspect_redis(key).await {
-        Ok(there) => there?,
-        Err(fault) => {
-            return Some(TierStatus { facts: json!({"trouble": fault.to_string()}), data: None });
-        }
+        Ok(stored) => stored?,
+        Err(fault) => return Some(TierStatus::Trouble { trouble: fault.to_string() }),
     };
-    let nothing = || TierStatus { facts: json!({}), data: None };
-    let kept = stored.entry.as_deref();
-    let mut tier = kept.map_or_else(nothing, |kept| describe_tier(cache, kept, true, data));
-    tier.facts["readable"] = kept.is_some().into();
-    tier.facts["bytes"] = stored.bytes.into();
-    if kept.is_none() {
-        tier.facts["ttl_seconds"] = stored.left.as_secs().into();
-    }
-    tier.facts["fence"] = InvalidationToken(stored.fence).to_string().into();
-    tier.facts["seq"] = stored.fence.seq.into();
-    Some(tier)
+    let fence = InvalidationToken(stored.fence).to_string();
+    let Some(entry) = stored.entry.as_deref() else {
+        return Some(TierStatus::Unreadable(UnreadableStatus {
+            bytes: stored.bytes,
+            fence,
+            readable: false,
+            seq: stored.fence.seq,
+            ttl_seconds: stored.left.as_secs(),
+        }));
+    };
+    Some(TierStatus::Entry(Box::new(EntryStatus {
+        bytes: stored.bytes,
+        fence: Some(fence),
+        readable: true,
+        seq: Some(stored.fence.seq),
+        ..entry_status(cache, entry, true, data)
+    })))
 }
 
-fn describe_tier(cache: &Cache, kept: &CacheEntry, is_valid: bool, data: bool) -> TierStatus {
-    let (domain, now) = (cache.domain(), Instant::now());
-    let mut facts = json!({
-        "believed": is_valid,
-        "age_seconds": kept.age(now).as_secs(),
-        "ttl_seconds": kept.ttl_seconds(&domain.cache, now),
-        "fence": kept.fence().map(|mark| InvalidationToken(mark.fence()).to_string()),
-        "seq": kept.fence().map(|mark| mark.fence().seq),
-        "tags": kept.tags().len(),
-        "bytes": kept.weight(),
-    });
-    let EntryContent::Dataset(dataset) = &kept.content else {
-        facts["not_found"] = true.into();
-        return TierStatus { facts, data: None };
+fn entry_status(cache: &Cache, entry: &CacheEntry, is_valid: bool, data: bool) -> EntryStatus {
+    let domain = cache.domain();
+    let now = Instant::now();
+    let fence = entry.fence().map(|entry_fence| entry_fence.fence());
+    let status = EntryStatus {
+        age_seconds: entry.age(now).as_secs(),
+        believed: is_valid,
+        bytes: entry.weight(),
+        dataset: None,
+        fence: fence.map(|fence| InvalidationToken(fence).to_string()),
+        not_found: false,
+        parts: None,
+        readable: false,
+        rounds: None,
+        seq: fence.map(|fence| fence.seq),
+        tags: DatasetTags::Count(entry.tags().len()),
+        ttl_seconds: entry.ttl_seconds(&domain.cache, now),
+        data: None,
     };
-    facts["dataset"] = dataset.id().to_string().into();
-    facts["rounds"] = dataset.rounds().into();
+    let EntryContent::Dataset(dataset) = &entry.content else {
+        return EntryStatus { not_found: true, ..status };
+    };
     let parts = domain.sources.iter().zip(dataset.parts());
-    facts["parts"] = parts
-        .map(|(source, (bytes, validator))| part_json(&source.name, bytes, &validator))
-        .collect();
+    let parts = parts.map(|(source, (bytes, validator))| part(&source.name, bytes, &validator));
+    let status = EntryStatus {
+        dataset: Some(dataset.id().to_string()),
+        parts: Some(parts.collect()),
+        rounds: Some(dataset.rounds()),
+        ..status
+    };
     if !data {
-        return TierStatus { facts, data: None };
+        return status;
     }
-    facts["tags"] = kept.tags().iter().map(ToString::to_string).collect();
-    TierStatus { facts, data: serde_json::from_slice(&dataset.body()).ok() }
+    EntryStatus {
+        tags: DatasetTags::Names(entry.tags().iter().map(ToString::to_string).collect()),
+        data: serde_json::from_slice(&dataset.body()).ok(),
+        ..status
+    }
 }
 
-/// An `ETag` names a state, not the data.
-fn part_json(source: &str, bytes: usize, validator: &Validator) -> Value {
+fn part(source: &str, bytes: usize, validator: &Validator) -> DatasetPart {
     let (kind, etag) = match validator {
         Validator::Strong(etag) => ("strong", etag.to_str().ok()),
         Validator::Weak(etag) => ("weak", etag.to_str().ok()),
         Validator::None => ("none", None),
     };
-    json!({"source": source, "bytes": bytes, "validator": kind, "etag": etag})
+    DatasetPart { bytes, etag: etag.map(str::to_owned), source: source.to_owned(), validator: kind }
 }

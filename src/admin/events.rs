@@ -1,11 +1,12 @@
-//! `GET /events` (server-sent events): what happens in this sidecar, as it happens.
+//! `GET /events` (server-sent events): the events of this sidecar, as they occur.
 //!
-//! Whoever is too slow misses events and is told how many; nobody waits for a listener. Listeners
-//! are bounded in number. A stream says at once what it listens to, shows every few seconds that it
-//! lives, and ends when the sidecar drains, so that it never holds a drain up. Keys and tags are
-//! personal data: they are told only with `?keys=1`.
+//! A stream begins with a `listening` event, sends a comment every few seconds while there are no
+//! events, and ends when the sidecar drains, so that it does not delay the drain. The sidecar never
+//! waits for a listener: a listener that is too slow loses events, and a `missed` event counts
+//! them. The number of listeners is bounded. Keys and tags are personal data: events hold them only
+//! with `?keys=1`.
 
-mod event_json;
+mod conversion;
 mod listener;
 
 use std::convert::Infallible;
@@ -23,10 +24,10 @@ use super::admin_problem::AdminProblem;
 use super::{AdminBody, AdminState};
 use listener::EventListener;
 
-/// The most that listen at once.
+/// The most listeners at once.
 const LISTENERS_MAX: usize = 16;
 
-/// Who listens: bounded, and counted. Clones share it.
+/// The listeners' bound and their metrics. Clones share them.
 #[derive(Debug, Clone)]
 pub struct EventListeners {
     slots: Arc<Semaphore>,
@@ -36,7 +37,7 @@ pub struct EventListeners {
 }
 
 impl EventListeners {
-    /// Nobody yet; the counters go into a registry whose prefix is `bfb`.
+    /// Starts without listeners. `registry` has the prefix `bfb`.
     pub fn register(registry: &mut Registry) -> Self {
         let listeners = Self {
             slots: Arc::new(Semaphore::new(LISTENERS_MAX)),
@@ -71,7 +72,7 @@ impl EventListeners {
     }
 }
 
-/// A listener's place, given up when it goes.
+/// One of the [`LISTENERS_MAX`] slots; released on drop.
 struct ListenerSlot {
     listening: Gauge,
     _permit: OwnedSemaphorePermit,
@@ -83,12 +84,12 @@ impl Drop for ListenerSlot {
     }
 }
 
-/// What a listener asks for.
+/// The query of `GET /events`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct EventQuery {
-    /// `keys=1`: with keys and tags.
+    /// `keys=1`: events hold keys and tags.
     keys: bool,
-    /// `domain=NAME`: of this domain, and of what all share.
+    /// `domain=NAME`: only events of this domain, and those of no domain.
     domain: Option<String>,
 }
 
@@ -111,7 +112,7 @@ impl EventQuery {
     }
 }
 
-/// The stream for whoever asks with this query.
+/// The stream of events for this query.
 pub(super) fn stream(state: &AdminState, query: Option<&str>) -> Result<AdminBody, AdminProblem> {
     let event_query =
         EventQuery::from_query(query).map_err(|detail| AdminProblem::BadRequest { detail })?;

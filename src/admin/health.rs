@@ -1,23 +1,33 @@
-//! Probes: how far the process has come, and what troubles it.
+//! The probes `/livez`, `/readyz` and `/startupz`: the phase of the process and its troubles.
 //!
-//! Trouble with a source or a file is told in the body and never in the status: a sidecar's
-//! readiness is its pod's.
+//! Trouble with a source or a file is in the body and never changes the status: a sidecar that is
+//! not ready makes its whole pod not ready.
 
 use serde::Serialize;
 use tokio::sync::watch;
 
 use super::AdminState;
 
-/// How far the process has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+/// The phase of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The listeners are not open yet.
     Starting,
-    /// Answering.
+    /// The listeners are open.
     Ready,
-    /// On its way out; still answering.
+    /// The process drains: it still answers, and ends once no request is in flight.
     Draining,
+}
+
+impl Phase {
+    /// The phase's name in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// The process's phase, read by the probes.
@@ -26,17 +36,17 @@ pub struct ProcessHealth(watch::Receiver<Phase>);
 
 #[derive(Debug, Serialize)]
 pub(super) struct ProbeBody {
-    status: Phase,
+    status: &'static str,
     trouble: Vec<String>,
 }
 
 impl ProcessHealth {
-    /// Follows `phase`.
+    /// The health of a process whose phase is in `phase`.
     pub fn new(phase: watch::Receiver<Phase>) -> Self {
         Self(phase)
     }
 
-    /// The phase now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         *self.0.borrow()
     }
@@ -54,6 +64,6 @@ impl ProcessHealth {
     }
 
     pub(super) fn probe_body(&self, state: &AdminState) -> ProbeBody {
-        ProbeBody { status: self.phase(), trouble: super::status::list_troubles(state) }
+        ProbeBody { status: self.phase().as_str(), trouble: super::status::list_troubles(state) }
     }
 }

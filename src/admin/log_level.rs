@@ -1,34 +1,15 @@
-//! The log's level, changed for a time while the process runs.
+//! `GET /log` and `PUT /log`: the level of the log, and its change while the process runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::api::{CurrentLogLevel, LogChange};
 use crate::diagnostics::quote;
 
-/// What `PUT /log` takes.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LogChange {
-    /// A level (`debug`) or a filter as `--log` takes it (`info,bfb::sources=trace`).
-    pub level: String,
-    /// How long it holds (`1m`); without it, until the next change.
-    #[serde(default)]
-    pub r#for: Option<String>,
-}
-
-/// The level that holds, as `GET /log` tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CurrentLogLevel {
-    level: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seconds_left: Option<u64>,
-}
-
-/// A handle on the log's level; clones share it.
+/// The level of the log. Clones share it.
 #[derive(Debug, Clone)]
 pub struct LogLevel {
     default_level: Arc<str>,
@@ -42,18 +23,19 @@ struct RequestedLevel {
     until: Option<Instant>,
 }
 
-/// The longest time for which a level can be asked.
+/// The longest time for which a change of the level holds.
 const LEVEL_TIME_MAX: Duration = Duration::from_hours(24);
 
 impl LogLevel {
-    /// Starts with `usual`, to which it returns; `check` says whether a filter is valid.
+    /// Starts with `default_level`, which holds again once a change has expired. `check` refuses a
+    /// filter that is not valid.
     pub fn new(default_level: &str, check: fn(&str) -> Result<(), String>) -> Self {
         let requested =
             watch::Sender::new(RequestedLevel { level: default_level.to_owned(), until: None });
         Self { default_level: default_level.into(), requested, check }
     }
 
-    /// The level that holds.
+    /// The current level.
     pub fn current(&self) -> CurrentLogLevel {
         let requested = self.requested.borrow();
         let left =
@@ -61,7 +43,7 @@ impl LogLevel {
         CurrentLogLevel { level: requested.level.clone(), seconds_left: left }
     }
 
-    /// Changes it, or says why not.
+    /// Changes the level; the error is a text for the caller.
     pub fn change(&self, change: LogChange) -> Result<CurrentLogLevel, String> {
         (self.check)(&change.level)?;
         let time = change.r#for.as_deref().map(parse_time).transpose()?;
@@ -77,7 +59,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
     if time > LEVEL_TIME_MAX { Err("expected at most 24h".to_owned()) } else { Ok(time) }
 }
 
-/// Applies every change, and undoes it when its time is over.
+/// Calls `apply` with each new level, and restores the default level when a change expires.
 pub async fn follow(level: LogLevel, apply: impl Fn(&str) + Send) {
     let mut requested = level.requested.subscribe();
     loop {
@@ -96,7 +78,8 @@ pub async fn follow(level: LogLevel, apply: impl Fn(&str) + Send) {
                 apply(&requested.borrow_and_update().level);
             }
             () = over => {
-                level.requested.send_replace(RequestedLevel { level: level.default_level.to_string(), until: None });
+                let usual = level.default_level.to_string();
+                level.requested.send_replace(RequestedLevel { level: usual, until: None });
             }
         }
     }

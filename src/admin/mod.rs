@@ -1,10 +1,11 @@
-//! The admin port: probes, metrics, the sidecar's state, its datasets, what happens in it, its log
-//! level. Nothing here holds personal data unless the operator asks for it.
+//! The admin port: probes, metrics, status, datasets, invalidations, events and the log level. No
+//! answer holds personal data unless the operator asks for it. [`api`] has the types of the JSON.
 //!
 //! Its connections are served by [`crate::http`]. Because a web page in a browser can reach a port
 //! on localhost, a request with `Origin` is refused, and a write must be declared as JSON.
 
 mod admin_problem;
+pub mod api;
 mod cache_counters;
 mod datasets;
 mod events;
@@ -35,49 +36,49 @@ use crate::sources::TraceContext;
 
 use admin_problem::AdminProblem;
 
+pub use api::{LogChange, ReloadStatus};
 pub use events::EventListeners;
 pub use health::{Phase, ProcessHealth};
-pub use log_level::{LogChange, LogLevel, follow as follow_log};
-pub use status::ReloadStatus;
+pub use log_level::{LogLevel, follow as follow_log};
 
-/// Everything that the admin port tells.
+/// The parts of the sidecar that the admin port reads and controls.
 #[derive(Debug)]
 pub struct AdminState {
-    /// The counters.
+    /// The metrics.
     pub registry: Registry,
-    /// How far the process has come.
+    /// The phase of the process.
     pub health: ProcessHealth,
     /// The cache of each domain in force.
     pub caches: watch::Receiver<Arc<[Cache]>>,
-    /// Who we are; `None` with `--insecure-upstreams` alone.
+    /// The sidecar's identity; `None` only with `--insecure-upstreams`.
     pub identity: Option<watch::Receiver<Arc<Identity>>>,
-    /// How its files are.
+    /// Whether the files of the identity are usable.
     pub identity_metrics: identity::IdentityMetrics,
-    /// How the last reload went.
+    /// The result of the last reload of the domain files.
     pub reloads: watch::Receiver<ReloadStatus>,
-    /// Where datasets are kept.
+    /// The memory tier.
     pub memory: Memory,
-    /// What all work takes its memory from.
+    /// The account that all work reserves memory in.
     pub account: MemoryAccount,
-    /// What the cache has shown of itself (`--verify`).
+    /// The verification of samples of the hits (`--verify`).
     pub verifier: Option<HitVerifier>,
-    /// The fleet.
+    /// The bus of the fleet.
     pub bus: Bus,
-    /// What holds while it cannot be heard.
+    /// How reads are answered while the bus is lost.
     pub bus_loss: BusLoss,
-    /// What becomes of collections.
-    pub happenings: CollectionEvents,
-    /// Who listens to what happens.
+    /// The events of collections.
+    pub collection_events: CollectionEvents,
+    /// The listeners of `GET /events`.
     pub listeners: EventListeners,
-    /// What consumers have under way.
+    /// The requests of consumers in flight.
     pub activity: Activity,
-    /// The log's level.
+    /// The level of the log.
     pub log: LogLevel,
-    /// Who may be addressed.
+    /// The values of `Host` that the port accepts.
     pub hosts: AllowedHosts,
 }
 
-/// What an answer holds: bytes, or a stream of events.
+/// The body of an answer: bytes, or a stream of events.
 type AdminBody = UnsyncBoxBody<Bytes, Infallible>;
 
 impl AdminState {
@@ -87,7 +88,7 @@ impl AdminState {
         caches.iter().find(|cache| cache.domain().name.as_ref() == domain).cloned()
     }
 
-    /// The cache of a domain, or a problem that says which there are.
+    /// The cache of the domain with this name, or a problem that names the domains in force.
     fn find_cache(&self, name: &str) -> Result<Cache, AdminProblem> {
         self.cache(name).ok_or_else(|| {
             let caches = self.caches.borrow();
@@ -99,7 +100,7 @@ impl AdminState {
     }
 }
 
-/// Answers the admin port, or with [`Admin::probes`] only what kubelet and Prometheus need.
+/// The handler of the admin port, or with [`Admin::probes`] of the port for probes and metrics.
 #[derive(Debug, Clone)]
 pub struct Admin {
     state: Arc<AdminState>,
@@ -110,13 +111,13 @@ pub struct Admin {
 const BODY_MAX_BYTES: usize = 64 * 1024;
 
 impl Admin {
-    /// The whole port.
+    /// The handler of the admin port.
     pub fn new(state: Arc<AdminState>) -> Self {
         Self { state, probes_only: false }
     }
 
-    /// Only probes and metrics, on an address that others can reach (`--probes`): no key, no data,
-    /// no write, any `Host`.
+    /// The handler of an address that other machines reach (`--probes`). It has probes and metrics
+    /// alone, which hold no key and no data, and it accepts any `Host`.
     pub fn probes(state: Arc<AdminState>) -> Self {
         Self { state, probes_only: true }
     }
@@ -147,7 +148,7 @@ impl Admin {
             }
             "/metrics" => check_read(&request).map(|()| self.metrics(request.headers())),
             "/status" if !self.probes_only => check_read(&request)
-                .map(|()| json_response(StatusCode::OK, &status::status_json(&self.state))),
+                .map(|()| json_response(StatusCode::OK, &status::status(&self.state))),
             "/log" if !self.probes_only => self.log(request).await,
             "/invalidate" if !self.probes_only => self.invalidate(request).await,
             _ if self.probes_only => {
@@ -273,7 +274,7 @@ fn is_json(request: &Request<RequestBody>) -> bool {
     declared.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
-/// The declared and bounded JSON body of a write.
+/// Reads the body of a write: declared as JSON, of at most [`BODY_MAX_BYTES`].
 async fn read_json<T: serde::de::DeserializeOwned>(
     request: Request<RequestBody>,
 ) -> Result<T, AdminProblem> {
@@ -287,7 +288,7 @@ async fn read_json<T: serde::de::DeserializeOwned>(
         .map_err(|error| bad(format!("the body is not understood: {error}")))
 }
 
-/// Why a body was not had: it is too long, or [`BodyError`] says it.
+/// The problem of a body that could not be read: a [`BodyError`], or one that is too long.
 fn body_problem(error: &(dyn std::error::Error + Send + Sync + 'static)) -> AdminProblem {
     let detail = error.to_string();
     match error.downcast_ref() {

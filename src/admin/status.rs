@@ -2,147 +2,145 @@
 
 use std::time::SystemTime;
 
-use serde::Serialize;
-use serde_json::{Value, json};
-
 use super::AdminState;
+use super::api::{
+    DomainStatus, FleetDomainStatus, FleetStatus, IdentityStatus, LastFailure, MemoryStatus,
+    NotKeptStatus, SourceState, SourceStatus, Status, VerifyStatus, VersionStatus,
+};
+use super::invalidate::whole_millis;
 use crate::cache::{Cache, HitVerifier, InvalidationToken, TagsRefusals};
 use crate::sources::{BreakerState, ClientState};
 
-/// For how long a dataset that was not kept is trouble.
+/// For how long after it was not kept a dataset is reported as trouble.
 const NOT_KEPT_LATELY: std::time::Duration = std::time::Duration::from_mins(10);
 
-/// How the reloads of the domain files went.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct ReloadStatus {
-    /// Reloads that took effect, the first load not counted.
-    pub done: u64,
-    /// Changes that were refused.
-    pub failed: u64,
-    /// The problems of the files as they are now; empty where all are in force.
-    pub problems: Vec<String>,
-}
-
-pub(super) fn status_json(state: &AdminState) -> Value {
+pub(super) fn status(state: &AdminState) -> Status {
     let caches = state.caches.borrow().clone();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "phase": state.health.phase(),
-        "in_flight": state.activity.in_flight(),
-        "log": state.log.current(),
-        "memory": {
-            "entries": state.memory.entries(),
-            "bytes": state.memory.bytes(),
-            "capacity": state.memory.capacity(),
-            "reserved_bytes": state.account.used(),
-            "limit_bytes": state.account.limit(),
-        },
-        "verify": state.verifier.as_ref().map(HitVerifier::status),
-        "fleet": fleet_json(state),
-        "cache": super::cache_counters::cache_json(state),
-        "domains": caches.iter().map(domain_json).collect::<Vec<_>>(),
-        "identity": identity_json(state),
-        "reloads": state.reloads.borrow().clone(),
-        "trouble": list_troubles(state),
-    })
+    Status {
+        cache: super::cache_counters::cache_status(state),
+        domains: caches.iter().map(domain_status).collect(),
+        fleet: fleet_status(state),
+        identity: identity_status(state),
+        in_flight: Some(state.activity.in_flight()),
+        log: Some(state.log.current()),
+        memory: Some(MemoryStatus {
+            bytes: state.memory.bytes(),
+            capacity: state.memory.capacity(),
+            entries: state.memory.entries(),
+            limit_bytes: state.account.limit(),
+            reserved_bytes: state.account.used(),
+        }),
+        phase: Some(state.health.phase().as_str().to_owned()),
+        pid: Some(std::process::id()),
+        reloads: Some(state.reloads.borrow().clone()),
+        trouble: list_troubles(state),
+        verify: state.verifier.as_ref().map(verify_status),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+    }
 }
 
-fn domain_json(cache: &Cache) -> Value {
+fn verify_status(verifier: &HitVerifier) -> VerifyStatus {
+    let status = verifier.status();
+    VerifyStatus {
+        checked: status.checked,
+        nines: Some(status.nines),
+        oldest_wrong_seconds: status.oldest_wrong_seconds,
+        rate: status.rate,
+        unknown: status.unknown,
+        wrong: status.wrong,
+    }
+}
+
+fn domain_status(cache: &Cache) -> DomainStatus {
     let collector = cache.collector();
     let domain = collector.domain();
-    let versions = domain.versions.iter().map(|version| {
-        json!({
-            "name": *version.name,
-            "path": version.path.text,
-            "deprecated": version.deprecated.map(|date| date.to_string()),
-            "sunset": version.sunset.map(|date| date.to_string()),
-        })
+    let versions = domain.versions.iter().map(|version| VersionStatus {
+        deprecated: version.deprecated.map(|date| date.to_string()),
+        name: Some(version.name.to_string()),
+        path: Some(version.path.text.clone()),
+        sunset: version.sunset.map(|date| date.to_string()),
     });
     let sources = collector.clients().iter().map(|client| {
         let source = client.source();
-        json!({
-            "name": *source.name,
-            "origin": source.http.url.origin.to_string().trim_end_matches('/'),
-            "server": source.http.server.to_string(),
-            "state": client_state_json(&client.state()),
-        })
+        let origin = source.http.url.origin.to_string();
+        SourceStatus {
+            name: Some(source.name.to_string()),
+            origin: Some(origin.trim_end_matches('/').to_owned()),
+            server: Some(source.http.server.to_string()),
+            state: source_state(&client.state()),
+        }
     });
-    json!({
-        "name": *domain.name,
-        "file": domain.file,
-        "plan": domain.plan.to_string(),
-        "versions": versions.collect::<Vec<_>>(),
-        "sources": sources.collect::<Vec<_>>(),
-        "not_kept": cache.tags_refusals().iter().map(not_kept_json).collect::<Vec<_>>(),
-    })
+    DomainStatus {
+        file: Some(domain.file.to_string_lossy().into_owned()),
+        name: Some(domain.name.to_string()),
+        not_kept: cache.tags_refusals().iter().map(not_kept_status).collect(),
+        plan: Some(domain.plan.to_string()),
+        sources: sources.collect(),
+        versions: versions.collect(),
+    }
 }
 
-/// Datasets that were served and not kept for want of their tags.
-fn not_kept_json(refusals: &TagsRefusals) -> Value {
-    json!({
-        "reason": refusals.reason.as_str(),
-        "datasets": refusals.datasets,
-        "since_seconds_ago": refusals.since.elapsed().as_secs(),
-        "last_seconds_ago": refusals.last.elapsed().as_secs(),
-    })
+fn not_kept_status(refusals: &TagsRefusals) -> NotKeptStatus {
+    NotKeptStatus {
+        datasets: refusals.datasets,
+        last_seconds_ago: refusals.last.elapsed().as_secs(),
+        reason: refusals.reason.as_str().to_owned(),
+        since_seconds_ago: refusals.since.elapsed().as_secs(),
+    }
 }
 
-fn fleet_json(state: &AdminState) -> Value {
-    let standing = state.bus.status();
-    let domains = standing.domains.iter().map(|domain| {
-        json!({
-            "domain": *domain.domain,
-            "member": *domain.member.0,
-            "applied": domain.applied.map(|fence| InvalidationToken(fence).to_string()),
-            "epoch": domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
-            "seq": domain.applied.map(|fence| fence.seq),
-            "lag": domain.lag,
-            "lease_held": domain.lease_held,
-            "lease_left_ms": domain.lease_left.map(|left| left.as_millis()),
-            "newer_protocol": domain.newer_protocol,
-        })
+fn fleet_status(state: &AdminState) -> FleetStatus {
+    let bus_status = state.bus.status();
+    let domains = bus_status.domains.iter().map(|domain| FleetDomainStatus {
+        applied: domain.applied.map(|fence| InvalidationToken(fence).to_string()),
+        domain: Some(domain.domain.to_string()),
+        epoch: domain.applied.map(|fence| format!("{:032x}", fence.epoch.0)),
+        lag: Some(domain.lag),
+        lease_held: domain.lease_held,
+        lease_left_ms: domain.lease_left.map(whole_millis),
+        member: Some(domain.member.0.to_string()),
+        newer_protocol: domain.newer_protocol,
+        seq: domain.applied.map(|fence| fence.seq),
     });
-    json!({
-        "alone": standing.is_standalone,
-        "connected": standing.connected,
-        "trouble": standing.fault.map(|fault| fault.to_string()),
-        "domains": domains.collect::<Vec<_>>(),
-    })
+    FleetStatus {
+        alone: bus_status.is_standalone,
+        connected: bus_status.connected,
+        domains: domains.collect(),
+        trouble: bus_status.fault.map(|fault| fault.to_string()),
+    }
 }
 
-fn client_state_json(state: &ClientState) -> Value {
+fn source_state(state: &ClientState) -> SourceState {
     let breaker = match state.breaker {
         BreakerState::Closed => "closed",
         BreakerState::Open => "open",
         BreakerState::HalfOpen => "half-open",
     };
-    let failure = |(reason, when): (crate::sources::Reason, tokio::time::Instant)| {
-        json!({"reason": reason.as_str(),
-            "seconds_ago": when.elapsed().as_secs()})
-    };
-    json!({
-        "breaker": breaker,
-        "in_flight": state.inflight,
-        "failed_in_a_row": state.failed_in_a_row,
-        "last_failure": state.last_failure.map(failure),
-    })
+    SourceState {
+        breaker: Some(breaker.to_owned()),
+        failed_in_a_row: Some(state.failed_in_a_row),
+        in_flight: Some(state.inflight),
+        last_failure: state.last_failure.map(|(reason, when)| LastFailure {
+            reason: Some(reason.as_str().to_owned()),
+            seconds_ago: Some(when.elapsed().as_secs()),
+        }),
+    }
 }
 
-fn identity_json(state: &AdminState) -> Option<Value> {
+fn identity_status(state: &AdminState) -> Option<IdentityStatus> {
     let identity = state.identity.as_ref()?.borrow().clone();
-    Some(json!({
-        "names": identity.certificate.names(),
-        "generation": identity.generation,
-        "not_after": crate::identity::moment(identity.not_after),
-    }))
+    Some(IdentityStatus {
+        generation: Some(identity.generation),
+        names: Some(identity.certificate.names()),
+        not_after: Some(crate::identity::moment(identity.not_after)),
+    })
 }
 
 fn format_elapsed(since: tokio::time::Instant) -> impl std::fmt::Display {
     humantime::format_duration(std::time::Duration::from_secs(since.elapsed().as_secs()))
 }
 
-/// What an operator should look at, in words.
+/// The troubles of the sidecar, each as a sentence for the operator.
 pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
     let mut trouble = Vec::new();
     let reloads = state.reloads.borrow();
@@ -176,12 +174,12 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
             }
         }
     }
-    let standing = state.bus.status();
-    if !standing.is_standalone {
-        if let Some(fault) = &standing.fault {
+    let bus_status = state.bus.status();
+    if !bus_status.is_standalone {
+        if let Some(fault) = &bus_status.fault {
             trouble.push(format!("redis: {fault}"));
         }
-        for domain in standing.domains.iter().filter(|domain| !domain.lease_held) {
+        for domain in bus_status.domains.iter().filter(|domain| !domain.lease_held) {
             trouble.push(format!(
                 "domain `{}`: the lease is not held; {}",
                 domain.domain,
@@ -192,7 +190,7 @@ pub(super) fn list_troubles(state: &AdminState) -> Vec<String> {
     if state.identity_metrics.files_are_broken() {
         trouble.push(
             "the certificate files are not usable, the identity before them stays; \
-                   the log says why"
+             the log says why"
                 .to_owned(),
         );
     }

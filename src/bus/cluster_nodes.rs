@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::cluster_slots::{NodeAddress, Slots, slot};
 use super::config::{BusConfig, RedisUrl};
-use super::endpoint::Endpoint;
+use super::endpoint::{CONNECT_MAX, Endpoint};
 use super::fault::RedisFault;
 use super::push_channel::PushSender;
-use super::redis_server::{CONNECT_MAX, ConnectionKind, REPLY_LIMITS, RedisServer};
+use super::redis_server::{ConnectionKind, REPLY_LIMITS, RedisServer};
 use super::replies::parse_reply;
 use super::scripts::ScriptInvocation;
 use crate::coherence::ScriptReply;

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use prometheus_client::registry::Registry;
 use redis::{
     ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, ProtocolVersion, RedisConnectionInfo,
 };
@@ -14,11 +13,8 @@ use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::driver::Driver;
 use super::endpoint::Endpoint;
 use super::fault::RedisFault;
-use super::handle::Bus;
-use super::metrics::BusMetrics;
 use crate::resources::read_at_most;
 
 /// More than any password, key or list of authorities takes.
@@ -162,22 +158,9 @@ impl BusConfig {
         }
     }
 
-    /// The bus over this Redis and the task that carries it; without one, the bus of a fleet of
-    /// one.
-    pub fn build(
-        config: Option<Self>,
-        registry: &mut Registry,
-    ) -> Result<(Bus, Option<Driver>), RedisFileError> {
-        let metrics = BusMetrics::register(registry);
-        let Some(config) = config else { return Ok((Bus::standalone([], metrics), None)) };
-        config.check_files()?;
-        let (bus, driver) = Bus::connect(config, [], metrics);
-        Ok((bus, Some(driver)))
-    }
-
     /// The files are read whenever a connection is made; one that is not there now is found at the
     /// start, and not by a fleet that never connects.
-    fn check_files(&self) -> Result<(), RedisFileError> {
+    pub(super) fn check_files(&self) -> Result<(), RedisFileError> {
         let in_identity = |name: &str| self.identity.as_ref().map(|dir| dir.join(name));
         let files = [
             ("redis-auth", self.auth.clone()),

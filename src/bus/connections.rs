@@ -12,11 +12,11 @@ use futures_util::future::join_all;
 
 use super::cluster_nodes::ClusterNodes;
 use super::config::{BusConfig, RedisServers, RedisUrl};
-use super::endpoint::Endpoint;
+use super::endpoint::{CONNECT_MAX, Endpoint};
 use super::fault::RedisFault;
 use super::push_channel::PushSender;
 use super::redis_names::RedisNames;
-use super::redis_server::{CONNECT_MAX, ConnectionKind, RedisServer};
+use super::redis_server::{ConnectionKind, RedisServer};
 use super::replies::parse_reply;
 use super::scripts::ScriptInvocation;
 use super::sentinel::find_primary;

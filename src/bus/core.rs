@@ -9,15 +9,15 @@ use std::time::{Duration, SystemTime};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, oneshot, watch};
 
+use super::acknowledgement::SentInvalidation;
 use super::clock;
 use super::config::BusConfig;
 use super::connections::{CurrentConnections, RedisConnections};
 use super::events::{BusEvent, BusEventKind};
 use super::fault::RedisFault;
-use super::handle::SHARED_BYTES_MAX;
 use super::metrics::BusMetrics;
 use super::redis_names::RedisNames;
-use super::redis_server::ConnectionKind;
+use super::redis_server::{ConnectionKind, SHARED_BYTES_MAX};
 use super::scripts::{LIMITS, Scripts};
 use crate::coherence::{
     Epoch, InvalidationScope, MemberName, Moment, PROTOCOL, PublishedEntries, Replica,
@@ -51,10 +51,8 @@ pub(super) struct BusDomain {
 }
 
 /// An invalidation and its caller.
-pub(super) type PendingInvalidation = (
-    Arc<[InvalidationScope]>,
-    oneshot::Sender<Result<super::invalidate::SentInvalidation, RedisFault>>,
-);
+pub(super) type PendingInvalidation =
+    (Arc<[InvalidationScope]>, oneshot::Sender<Result<SentInvalidation, RedisFault>>);
 
 /// What is shared.
 #[derive(Debug)]

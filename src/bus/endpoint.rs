@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, select_ok};
 use redis::aio::{ConnectionLike, MultiplexedConnection, SendError};
@@ -21,10 +22,11 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::fault::RedisFault;
-use super::redis_server::CONNECT_MAX;
 use super::reply_stream::ReplyStream;
 use super::resp_frames::{ReplyExcess, ReplyLimits};
 
+/// How long connecting may take, TLS and subscriptions included.
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Commands that wait to be written, on each connection.
 const QUEUED_MAX: usize = 512;
 /// Addresses of a name that are tried, all at once.

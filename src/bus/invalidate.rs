@@ -8,13 +8,14 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, sleep};
 
+use super::acknowledgement::{Acknowledgement, NotAcknowledged, SentInvalidation};
 use super::clock;
 use super::core::{BusCore, BusDomain, PendingInvalidation};
 use super::events::BusEventKind;
 use super::fault::RedisFault;
 use crate::coherence::{
     Fence, Invalidation, InvalidationScope, InvalidationState, IssuedInvalidation, LogEntry,
-    MemberName, Moment, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, ScriptCall, ScriptReply,
+    MemberName, PublishedEntries, SCOPES_BYTES_MAX, SCOPES_MAX, ScriptCall, ScriptReply,
     are_valid_scopes,
 };
 
@@ -29,59 +30,6 @@ const PROGRESS_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration
 /// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
 /// it that it is busy with others most of the time.
 const PAUSE_PER_SIDECAR: Duration = Duration::from_micros(20);
-
-/// An invalidation that is in the log.
-#[derive(Debug, Clone)]
-pub struct SentInvalidation {
-    issued: IssuedInvalidation,
-    answered_at: Moment,
-}
-
-/// The fleet has acknowledged an invalidation: no sidecar serves what was read before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acknowledgement {
-    /// The invalidation.
-    pub token: Fence,
-    /// How many sidecars were registered when it was issued.
-    pub sidecars: usize,
-    /// Those that said nothing: the time that they could hold a lease was waited for.
-    pub silent_members: Vec<MemberName>,
-    /// Since the invalidation was in the log.
-    pub took: Duration,
-}
-
-/// The time that the caller gave was over first. The invalidation stands.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", in_words(*sidecars, laggards.len()))]
-pub struct NotAcknowledged {
-    /// The invalidation.
-    pub token: Fence,
-    /// How many sidecars were registered when it was issued.
-    pub sidecars: usize,
-    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then
-    /// a whole lease is waited.
-    pub laggards: Vec<MemberName>,
-}
-
-fn in_words(sidecars: usize, behind: usize) -> String {
-    match behind {
-        0 => "it is not known yet whether everybody has heard, so the whole lease has to pass"
-            .to_owned(),
-        _ => format!("{behind} of {} sidecars had not reported", sidecars.max(behind)),
-    }
-}
-
-impl SentInvalidation {
-    /// What it is known by.
-    pub const fn token(&self) -> Fence {
-        self.issued.token
-    }
-
-    /// How many sidecars were registered.
-    pub const fn sidecars(&self) -> usize {
-        self.issued.registered_members
-    }
-}
 
 /// Appends one entry to the domain's log. Callers of one moment share an entry.
 pub(super) async fn issue(

@@ -14,12 +14,14 @@
 //! Cluster each domain lives on one slot, and its server is reached for itself, by
 //! [`RedisServers::Cluster`]'s own client: one that is lost holds up no domain but its own.
 
+mod acknowledgement;
 mod clock;
 mod cluster_nodes;
 mod cluster_slots;
 mod config;
 mod connections;
 mod core;
+mod domain_bus;
 mod driver;
 mod endpoint;
 mod entry_format;
@@ -41,17 +43,17 @@ mod script_guards;
 mod scripts;
 mod sentinel;
 
+pub use acknowledgement::{Acknowledgement, NotAcknowledged, SentInvalidation};
 pub use clock::now;
 pub use config::{BusConfig, InvalidRedisUrl, RedisFileError, RedisServers, RedisUrl};
+pub use domain_bus::{
+    ClaimOutcome, DomainBus, LARGE_READ_MAX, Lookup, READ_MAX, ReadPermit, STORE_MAX,
+};
 pub use driver::Driver;
 pub use entry_format::{parse_hint, parse_published};
 pub use events::{BusEvent, BusEventKind};
 pub use fault::{Access, RedisFault};
-pub use handle::{
-    Bus, BusStatus, ClaimOutcome, DomainBus, DomainBusStatus, LARGE_READ_MAX, Lookup, READ_MAX,
-    ReadPermit, STORE_MAX,
-};
-pub use invalidate::{Acknowledgement, NotAcknowledged, SentInvalidation};
+pub use handle::{Bus, BusStatus, DomainBusStatus};
 pub use metrics::BusMetrics;
 pub use permissions::{PERMISSIONS, Permission, RedisKind, acl_rules};
 pub use redis_names::RedisNames;

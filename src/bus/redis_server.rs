@@ -2,22 +2,20 @@
 //! datasets, so that these never hold up a heartbeat. Both are made together and end together. A
 //! large dataset has a connection of its own, which ends with it.
 
-use std::time::Duration;
-
 use redis::{Cmd, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
 
 use super::endpoint::{Endpoint, RedisConnection};
 use super::fault::RedisFault;
-use super::handle::SHARED_BYTES_MAX;
 use super::push_channel::PushSender;
 use super::replies::parse_reply;
 use super::resp_frames::ReplyLimits;
 use super::scripts::ScriptInvocation;
 use crate::coherence::ScriptReply;
 
-/// How long connecting may take, TLS and subscriptions included.
-pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// The bytes of a dataset that come on the connection that all share; a larger one has a connection
+/// of its own.
+pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
 /// What one answer may be: a page of the log with the entry that it ends with, or the names of a
 /// large registry.
 pub(super) const REPLY_LIMITS: ReplyLimits =

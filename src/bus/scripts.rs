@@ -233,6 +233,7 @@ fn kind_and_name(scope: &InvalidationScope) -> [Vec<u8>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::script_guards::IN_SCRIPTS;
     use super::*;
 
     #[test]
@@ -246,5 +247,13 @@ mod tests {
     fn a_lease_is_registered_no_shorter_than_it_is() {
         assert_eq!(millis(Duration::from_micros(1_500)), b"2");
         assert_eq!(millis(Duration::ZERO), b"1");
+    }
+
+    #[test]
+    fn each_guard_of_the_scripts_stands_in_one_of_them() {
+        let scripts = format!("{:?}", Scripts::new(LIMITS));
+        for (guard, with, _) in IN_SCRIPTS {
+            assert!(scripts.contains(with), "{guard:?}");
+        }
     }
 }

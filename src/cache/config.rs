@@ -1,4 +1,4 @@
-//! What every domain's cache shares, from its flags.
+//! The configuration that the caches of all domains share, from the flags.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ const STORES_AT_ONCE_MAX: usize = 64;
 /// The least time that an invalidation may be on its way to where a hit is verified.
 const VERIFY_PATIENCE_MIN: Duration = Duration::from_secs(1);
 
-/// What a sidecar keeps.
+/// The cache's configuration.
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
     /// How much memory datasets may take.
@@ -36,7 +36,7 @@ pub struct CacheConfig {
     pub work_bytes: u64,
     /// `--no-cache`: nothing is kept.
     pub off: bool,
-    /// What holds while Redis is out of reach.
+    /// How reads are answered while Redis is out of reach.
     pub bus_loss: BusLoss,
     /// The keys with which datasets in Redis are sealed.
     pub seal_key: Option<PathBuf>,
@@ -54,10 +54,10 @@ pub struct SealKeyError {
     pub error: SealError,
 }
 
-/// What every domain's cache shares, and what runs beside.
+/// The parts that a [`CacheConfig`] builds.
 #[derive(Debug)]
 pub struct CacheParts {
-    /// What a cache is made with.
+    /// The context that every cache is made with.
     pub context: CacheContext,
     /// Compares samples of the hits with the sources, if any are taken.
     pub samples: Option<SampleVerifier>,

@@ -1,9 +1,9 @@
-//! One cache entry: what the sources said of a key (the dataset, or that there is none), with what
-//! it takes to judge and to serve it.
+//! One cache entry: the result of a collection for a key (the dataset, or that there is none), with
+//! the times and the fence by which it is judged.
 //!
 //! There are as many of these as fit into memory, so they are small: times are offsets, bytes at
-//! rest are [`StoredBytes`], and each holds the reservation of all that it keeps alive for as long
-//! as anybody holds it.
+//! rest are [`StoredBytes`], and each holds the reservation of all that it keeps alive until its
+//! last reader is done.
 
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
@@ -51,7 +51,7 @@ pub type EtagDigest = [u8; 16];
 /// When an entry was collected, and for how long it is of use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Lifetime {
-    /// When the flight that collected it began: what it holds is at least as new.
+    /// When the flight that collected it began: its parts are at least as new as that.
     pub(super) collected: Instant,
     /// For how long from then on it is served without a question.
     pub(super) fresh: Duration,
@@ -59,7 +59,7 @@ pub(super) struct Lifetime {
     pub(super) retained: Duration,
 }
 
-/// One cache entry. It never changes but for what has been rendered of it.
+/// One cache entry. It never changes but for its renderings.
 #[derive(Debug)]
 pub struct CacheEntry {
     /// The sources' answer.
@@ -120,7 +120,8 @@ const RENDERED_MAX: usize = 32;
 const MAP_ENTRY_BYTES: usize = 96;
 
 impl CacheEntry {
-    /// A new one, nothing rendered yet. `reservation` covers at least what it will be settled to.
+    /// A new entry without renderings. `reservation` covers at least the bytes that it will be
+    /// settled to.
     pub(super) fn new(
         content: EntryContent,
         tags: Vec<Arc<str>>,
@@ -181,8 +182,8 @@ impl CacheEntry {
         since_base(self.collected)
     }
 
-    /// Until when it is served without a question, by the rules in force: whoever kept it may have
-    /// had others.
+    /// Until when it is fresh by the rules in force: they may differ from those under which it was
+    /// stored.
     pub fn fresh_until(&self, rules: &CacheRules) -> Instant {
         self.collected() + self.fresh().min(self.content.ttl(rules))
     }
@@ -218,7 +219,8 @@ impl CacheEntry {
         Some(RenderedAnswer { entry: self.clone(), etag: found.etag, body: found.body.clone() })
     }
 
-    /// Keeps what was rendered for a version; `body` is `None` where it is the dataset as it is.
+    /// Keeps the rendering for a version; `body` is `None` where the rendering is the dataset
+    /// itself.
     pub fn keep_rendered(
         self: &Arc<Self>,
         version: NonZeroU64,
@@ -267,7 +269,7 @@ impl CacheEntry {
         own + self.content.weight() + tags + bodies + list
     }
 
-    /// Makes the reservation what is held: it exists.
+    /// Shrinks the reservation to the bytes that are held: the entry exists.
     fn settle(&self, renderings: &mut Renderings) {
         let weight = self.weight_with(renderings) as u64;
         renderings.reservation.settle(weight);
@@ -286,9 +288,9 @@ impl RenderedAnswer {
         self.body.as_ref().map_or_else(|| self.entry.body_bytes(), |body| body.len())
     }
 
-    /// The answer's body. For as long as anybody holds it, a reader that reads slowly perhaps, what
-    /// it takes stays reserved: a copy of its own (`None` where there is no room for one in
-    /// `share`), or the dataset that it is part of.
+    /// The answer's body. Its bytes stay reserved until the last reader is done, a slow one
+    /// included: those of a copy (`None` where `share` has no room for one), or those of the
+    /// dataset that it is part of.
     pub fn body(&self, share: &MemoryShare) -> Option<Bytes> {
         let stored = self.entry.stored();
         let copies = self

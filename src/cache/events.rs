@@ -1,7 +1,7 @@
 //! Events at the end of collections, for `GET /events`.
 //!
-//! They cost nothing while nobody listens. They hold numbers and names, never a dataset: a
-//! slow listener keeps none alive.
+//! They cost nothing without a listener. They hold numbers and names, never a dataset: a slow
+//! listener keeps none alive.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,7 +32,7 @@ pub struct CollectionEvent {
 /// The result of a collection.
 #[derive(Debug, Clone)]
 pub enum CollectionEventKind {
-    /// The sources gave all parts, or said that there is nothing.
+    /// The sources gave all parts, or a 404 of a source meant that there is no dataset.
     Collected {
         /// `None`: there is no such dataset.
         dataset: Option<DatasetId>,
@@ -88,12 +88,12 @@ impl CollectionEvents {
         self.0.subscribe()
     }
 
-    /// Sends how a flight ended, if anybody listens.
+    /// Sends the result of a flight to the listeners, if there are any.
     pub(super) fn send(&self, domain: &Arc<str>, key: &Arc<str>, flight: &FlightResult) {
         if self.0.receiver_count() == 0 {
             return;
         }
-        // Whoever listened may be gone.
+        // An error means that the last listener has left.
         let _ = self.0.send(CollectionEvent {
             at: SystemTime::now(),
             domain: domain.clone(),

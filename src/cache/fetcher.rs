@@ -24,7 +24,7 @@ use crate::collect::{
 use crate::resources::{MemoryShare, StoredBytes, WorkMemory};
 
 /// The bytes that a flight takes beside the bodies that it reads: its task, its requests, the
-/// handles of those who wait. Measured: 8 821 flights of four sources took 154 MB.
+/// handles of its callers. Measured: 8 821 flights of four sources took 154 MB.
 const FLIGHT_BYTES: u64 = 16 * 1024;
 /// About the bytes that a stored dataset takes beside its body; the exact number is settled once
 /// the entry exists.
@@ -53,7 +53,7 @@ pub(super) struct FetcherParts {
 /// The data that a flight has collected.
 struct Collected {
     content: EntryContent,
-    /// `None` where they are not known.
+    /// `None` where the `tags` program failed.
     tags: Option<Vec<Arc<str>>>,
     /// When its collection began.
     at: Instant,
@@ -65,7 +65,7 @@ struct PostFetch {
     /// The entry that is stored in Redis, and its fence.
     store: Option<(Arc<CacheEntry>, Fence)>,
     claim: Option<FleetClaim>,
-    /// The flight's memory, for what is still to be done.
+    /// The flight's reservation, for the steps that are left.
     memory: Option<WorkMemory>,
 }
 
@@ -74,7 +74,7 @@ impl Fetcher {
         Self(Arc::new(parts))
     }
 
-    /// Runs a flight, and tells listeners how it ended.
+    /// Runs a flight, and sends its result to the listeners.
     pub(super) async fn run(self, flight: FlightStart) -> FetchOutcome {
         let FlightStart { key, flight, start } = flight;
         let (result, post_fetch) = self.fetch(&key, &flight, start).await;
@@ -82,8 +82,8 @@ impl Fetcher {
         FetchOutcome { result, post_fetch: Box::pin(self.finish(key, post_fetch)) }
     }
 
-    /// Reserves memory, looks into Redis, claims the key, collects, finds the tags, keeps what may
-    /// be kept.
+    /// Reserves memory, looks into Redis, claims the key, collects, finds the tags, stores the
+    /// result if it may be stored.
     async fn fetch(
         &self,
         key: &Arc<str>,
@@ -124,7 +124,7 @@ impl Fetcher {
         if matches!(result, Ok(_) | Err(CollectError::NotFound { .. })) {
             self.0.collection_time.note(timeline.took);
         }
-        // From here on a flight that nobody waits for is finished all the same.
+        // From here on the flight runs to its end, even once its callers have left.
         let _finishing = flight.outstanding.begin();
         let failed = |error, timeline, claim| {
             let origin = not_from_tier(None);
@@ -155,8 +155,8 @@ impl Fetcher {
         )
     }
 
-    /// Stores the entry in Redis, then releases the claim, so that who waits for it finds the
-    /// entry.
+    /// Stores the entry in Redis, then releases the claim: flights that wait for the claim then
+    /// find the entry.
     async fn finish(self, key: Arc<str>, post_fetch: PostFetch) {
         let PostFetch { store, claim, memory } = post_fetch;
         if let Some(memory) = &memory {
@@ -195,8 +195,8 @@ impl Fetcher {
         let mut options = collect::CollectOptions { deadline: Some(deadline), ..options.clone() };
         options.no_cache |= flight.no_cache();
         let previous = self.0.memory_tier.get(key);
-        // Its parts are a copy, and may be copied into the next dataset: without room for that the
-        // sources are asked without conditions.
+        // The parts are a copy, and may be copied into the next dataset: without memory for that
+        // the sources are asked without conditions.
         let previous = previous.filter(|entry| memory.try_take(2 * entry.body_bytes() as u64));
         options.previous_parts = previous
             .and_then(|entry| entry.dataset(self.0.policy.domain()))
@@ -204,8 +204,8 @@ impl Fetcher {
         self.0.collector.collect(key, options, work).await
     }
 
-    /// Makes an entry of what was collected and puts it into memory, if it may be kept; else says
-    /// why not.
+    /// Makes an entry of the collected dataset and stores it in memory, if it may be stored; else
+    /// returns the reason.
     fn store(
         &self,
         key: &Arc<str>,
@@ -249,7 +249,7 @@ impl Fetcher {
         }
     }
 
-    /// Why what a flight collected is not kept.
+    /// The reason why a flight's result is not stored.
     fn not_stored_reason(&self, flight: &Flight, ttl: Duration, has_tags: bool) -> NotStoredReason {
         if !self.0.policy.is_cacheable() || ttl.is_zero() {
             NotStoredReason::Off
@@ -288,12 +288,12 @@ fn stored_bytes(dataset: Option<&Dataset>) -> u64 {
     copied + STORED_BYTES_BESIDE_BODY
 }
 
-/// Up to a twentieth less, so that what was collected together does not expire together.
+/// Up to a twentieth less, so that datasets which were collected together do not expire together.
 fn jittered(ttl: Duration) -> Duration {
     ttl.mul_f64(1.0 - fastrand::f64() / 20.0)
 }
 
-/// Bytes that a flight of a domain takes of late: what the next one reserves before it begins.
+/// The bytes that flights of a domain took of late, which the next one reserves before it begins.
 #[derive(Debug, Default)]
 pub(super) struct UsualBytes(AtomicU64);
 

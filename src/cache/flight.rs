@@ -22,7 +22,7 @@ pub(super) struct FlightResult {
     pub(super) origin: FlightOrigin,
 }
 
-/// Where a flight found what it brings.
+/// Where a flight found its entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FlightOrigin {
     /// In Redis.
@@ -39,9 +39,9 @@ pub(super) enum FlightOrigin {
 pub enum NotStoredReason {
     /// Nothing is: there is no memory, `--no-cache`, or a ttl of nought.
     Off,
-    /// Everybody who waited for it said `no-store`.
+    /// All callers of the flight sent `no-store`.
     NoStore,
-    /// Its tags are not known, so no invalidation could name it by one.
+    /// Its tags are unknown, so no invalidation by tag could reach it.
     NoTags,
     /// The lease was not held: invalidations may have been missed.
     LeaseLost,
@@ -49,7 +49,7 @@ pub enum NotStoredReason {
     Fenced,
 }
 
-/// One flight, running or waiting for its turn, and what its callers ask for together.
+/// One flight, running or waiting for its turn, and the combined requests of its callers.
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) id: FlightId,
@@ -59,18 +59,18 @@ pub(super) struct Flight {
     pub(super) progress: Arc<FlightProgress>,
     /// Its requests to sources that are not answered yet.
     pub(super) outstanding: Outstanding,
-    /// The first caller's options; what later ones add is in the flags.
+    /// The first caller's options; the options of later callers are in the flags.
     pub(super) options: ReadOptions,
     no_cache: AtomicBool,
     /// Nothing that Redis has will do.
     sources_only: AtomicBool,
     may_store: AtomicBool,
-    /// Until when it may wait for another's claim: as long as its most impatient caller can spare.
-    /// Locked to read or to lower it.
+    /// Until when it may wait for another flight's claim: as long as its most impatient caller can
+    /// spare. Locked to read or to lower it.
     share_until: Mutex<Option<Instant>>,
 }
 
-/// How far a flight is, for those who wait for it.
+/// The progress of a flight, for its callers.
 #[derive(Debug, Default)]
 pub(super) struct FlightProgress {
     /// When it began; not yet, while it waits for its turn.
@@ -112,7 +112,7 @@ pub(super) enum WaitOutcome {
     Pending,
 }
 
-/// A caller's hold on a flight. A flight that nobody holds is given up.
+/// A caller's hold on a flight. A flight that no caller holds is abandoned.
 pub(super) struct FlightWaiter {
     pub(super) id: FlightId,
     result: watch::Receiver<Option<Arc<FlightResult>>>,
@@ -122,8 +122,8 @@ pub(super) struct FlightWaiter {
 }
 
 impl FlightResult {
-    /// Its deadline passed, or there was no room for it: for a caller who came later, a flight that
-    /// begins now may come to its end.
+    /// Its deadline passed, or there was no room for it. For a caller who came later, a flight that
+    /// begins now may succeed.
     pub(super) fn is_late(&self) -> bool {
         let is_late = |error: &CollectError| match error {
             CollectError::Failed { deadline_passed, .. } => *deadline_passed,
@@ -154,7 +154,7 @@ impl Flight {
         })
     }
 
-    /// Adds what one more caller asks for.
+    /// Adds the request of one more caller.
     pub(super) fn add_caller(
         &self,
         options: &ReadOptions,
@@ -173,12 +173,12 @@ impl Flight {
         *share_until = Some(share_until.map_or(until, |before| before.min(until)));
     }
 
-    /// Until when it may wait for another's claim.
+    /// Until when it may wait for another flight's claim.
     pub(super) fn share_until(&self) -> Instant {
         self.share_until.lock().unwrap_or_else(Instant::now)
     }
 
-    /// Whether the sources are asked with `Cache-Control: no-cache`.
+    /// Whether requests to sources carry `Cache-Control: no-cache`.
     pub(super) fn no_cache(&self) -> bool {
         self.no_cache.load(Ordering::Relaxed)
     }
@@ -193,7 +193,7 @@ impl Flight {
         self.may_store.load(Ordering::Relaxed)
     }
 
-    /// Called while the flight table is locked, so that everybody who comes sees that it has begun.
+    /// Called while the flight table is locked, so that later callers see that it has begun.
     pub(super) fn set_began(&self) {
         let _ = self.progress.began.set(Instant::now());
     }
@@ -216,10 +216,10 @@ impl Flight {
         self.result.send_replace(Some(Arc::new(result)));
     }
 
-    /// Runs `fetch` until it ends, or gives it up (`None`) once all callers have left: at once if
-    /// `is_kept` is false and nothing of it would be of use, else as soon as no request is
-    /// outstanding. Only what has been asked of a source is worth the answer; and only so many
-    /// requests can be outstanding as sources have slots.
+    /// Runs `fetch` until it ends, or abandons it (`None`) once all callers have left: at once if
+    /// `is_kept` is false and its result would be of no use, else as soon as no request to a source
+    /// is outstanding. Only requests that were sent are worth waiting for, and no more of them can
+    /// be outstanding than sources have slots.
     pub(super) async fn run_while_awaited<T>(
         &self,
         fetch: impl Future<Output = T>,
@@ -239,7 +239,7 @@ impl Flight {
                     () = self.outstanding.none() => {}
                 }
             }
-            // Somebody may have come meanwhile.
+            // A caller may have joined meanwhile.
             if !self.has_waiters() {
                 return None;
             }

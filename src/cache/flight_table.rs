@@ -1,10 +1,10 @@
-//! The flights in flight, by key (a singleflight table). Which caller joins which flight is decided
-//! by [`crate::coherence::Flights`]; what a flight fetches is the business of the [`Fetch`] that
-//! the table was made with.
+//! The flights in flight, by key (a singleflight table). [`crate::coherence::Flights`] decides
+//! which caller joins which flight; the [`Fetch`] that the table was made with does the work of a
+//! flight.
 //!
 //! A flight is a task of its own, so a caller that goes away cancels nothing that others wait for;
 //! and however it ends, by a panic too, [`FlightGuard`] takes it out of the table and starts the
-//! one that waits for its turn.
+//! next one of its key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -148,8 +148,8 @@ impl FlightTable {
         Some(waiter)
     }
 
-    /// Whether a caller of now would be late who waited for the first of these flights to end, and
-    /// then for another.
+    /// Whether a caller that arrives now would be late if it waited for the first of these flights
+    /// to end, and then for another one.
     fn would_be_late_after(&self, flights: &[Arc<Flight>]) -> bool {
         let settings = &self.0.settings;
         let first = flights.iter().filter_map(|flight| flight.began_at()).min();
@@ -194,9 +194,9 @@ impl FlightTable {
         self.0.settings.tasks.spawn(guard.run(start));
     }
 
-    /// Takes out a flight that has ended, hands its callers the result, and starts the flight that
-    /// waited for it. All of that happens under the lock: whoever comes once a result is known
-    /// cannot join the flight that brought it.
+    /// Takes out a flight that has ended, hands its callers the result, and starts the next flight
+    /// of its key, all under one lock: a caller that arrives once a result is known cannot join the
+    /// flight that brought it.
     fn remove(&self, key: &Arc<str>, flight: &Arc<Flight>, result: Option<FlightResult>) {
         let mut by_key = self.0.by_key.lock();
         if let Some(result) = result {

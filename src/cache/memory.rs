@@ -4,8 +4,8 @@
 //! The map is `quick_cache`'s: it takes about 90 bytes an entry, where `moka`'s takes 310 to 410
 //! (measured with 10 000 to 97 000 entries), a fifth of a dataset of two kilobytes.
 //!
-//! It holds what it is given until its time or its room is over. Whether something in it may be
-//! served is not its business.
+//! It holds entries until they expire or are evicted. Whether an entry may be served is decided
+//! elsewhere (`policy.rs`).
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher, RandomState};
@@ -22,7 +22,7 @@ use super::metrics::CacheMetrics;
 use crate::resources::{MemoryAccount, MemoryShare, allocated};
 use crate::settings::MemorySize;
 
-/// How often what is of no more use is looked for: that takes about 0.2 µs an entry.
+/// How often expired entries are swept: that takes about 0.2 µs an entry.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// The key of an entry in memory: a domain file of another plan keeps datasets of its own.
@@ -37,7 +37,8 @@ struct MemoryKey {
 struct MemoryPlan {
     domain: Arc<str>,
     plan: Arc<str>,
-    /// Of both, so that a look-up hashes only the key, whose hash is seeded at random.
+    /// The hash of domain and key together, so that a look-up hashes only the key, with a random
+    /// seed.
     hash: u64,
 }
 
@@ -95,7 +96,7 @@ impl MemoryTier {
         self.memory.reweigh(self.key(key), entry);
     }
 
-    /// What holds the reservations of all entries.
+    /// The share of memory from which the entries' bytes are reserved.
     pub(super) fn share(&self) -> &MemoryShare {
         &self.memory.share
     }
@@ -109,16 +110,15 @@ impl MemoryTier {
 #[derive(Clone)]
 pub struct Memory {
     entries: Arc<Cache<MemoryKey, WeighedEntry, ByWeight, RandomState, CountEvictions>>,
-    /// Held while what is there is compared with what replaces it.
+    /// Held while the entry in place is compared with the one that replaces it.
     writes: Arc<Mutex<()>>,
     capacity: u64,
-    /// What holds the reservations of all that is kept here.
+    /// The share of memory from which all entries are reserved.
     share: MemoryShare,
     expired: Counter,
 }
 
-/// What is kept, with its weight when it was put here: that of the entry must not change while it
-/// is.
+/// An entry, with its weight when it was stored: the weight must not change while the map holds it.
 #[derive(Debug, Clone)]
 struct WeighedEntry {
     entry: Arc<CacheEntry>,
@@ -134,7 +134,7 @@ impl Weighter<MemoryKey, WeighedEntry> for ByWeight {
     }
 }
 
-/// Counts what leaves for want of room.
+/// Counts the entries that are evicted.
 #[derive(Clone)]
 struct CountEvictions(Counter);
 
@@ -155,12 +155,12 @@ const ENTRIES_EXPECTED_MAX: usize = 1 << 16;
 const SHARD_BYTES_MIN: u64 = 128 << 20;
 /// More parts than this are of no use to the processors of any machine.
 const SHARDS_MAX: u64 = 16;
-/// What an entry is assumed to weigh where the map sizes its own tables; it grows where they weigh
-/// less.
+/// The weight that is assumed for an entry where the map sizes its own tables; they grow where
+/// entries weigh less.
 const USUAL_WEIGHT: u64 = 4096;
 
 impl Memory {
-    /// A memory of at most `capacity` bytes; none at all with 0. What it holds is part of
+    /// A memory tier of at most `capacity` bytes; 0 stores nothing. Its bytes are part of
     /// `account`.
     pub fn new(capacity: MemorySize, account: &MemoryAccount, metrics: &CacheMetrics) -> Self {
         let entries = usize::try_from(capacity.0 / USUAL_WEIGHT)
@@ -216,8 +216,8 @@ impl Memory {
         self.entries.insert(key, WeighedEntry { entry, weight });
     }
 
-    /// Drops what is of no more use, now and then, for as long as it is polled. An entry needs no
-    /// timer of its own for that, which would take as much memory as a small dataset.
+    /// Drops expired entries, again and again, for as long as it is polled. A timer for each entry
+    /// would take as much memory as a small dataset.
     pub async fn sweep(self) {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;

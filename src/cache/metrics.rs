@@ -7,7 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The counters of the cache; clones share them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CacheMetrics {
     /// Hits in memory.
     pub(super) memory_hits: Counter,
@@ -15,23 +15,23 @@ pub struct CacheMetrics {
     pub(super) redis_hits: Counter,
     /// Reads that no tier could answer.
     pub(super) misses: Counter,
-    /// Callers who joined a flight that was there.
+    /// Callers who joined a flight in progress.
     pub(super) collapsed: Counter,
-    /// Callers who joined a flight and waited as long as they could: one of their own began.
+    /// Callers who joined a flight, waited for as long as they could, and began one of their own.
     pub(super) unshared: Counter,
     /// Expired datasets that were served because sources failed.
     pub(super) stale: Counter,
-    /// What was kept.
+    /// Entries that were stored.
     pub(super) stored: Counter,
-    /// What was collected and not kept, because it was invalidated meanwhile.
+    /// Datasets that were collected and not stored, because they were invalidated meanwhile.
     pub(super) fenced: Counter,
-    /// What left memory for want of room.
+    /// Entries that were evicted from memory for want of room.
     pub(super) evictions: Counter,
-    /// What left memory because it was of no more use.
+    /// Entries that expired in memory.
     pub(super) expirations: Counter,
     /// Flights in the air.
     pub(super) flights: Gauge,
-    /// Flights that were given up because nobody waited for them any more.
+    /// Flights that were abandoned because all callers had left.
     pub(super) abandoned: Counter,
     /// Reads refused because there was no memory for their flight.
     pub(super) flights_refused: Counter,
@@ -50,13 +50,13 @@ pub struct CacheMetrics {
     pub(super) redis_stored: Counter,
     /// Answers that Redis refused, because they were invalidated in the air.
     pub(super) redis_refused: Counter,
-    /// What Redis held and could not be read: of another format, or sealed with another key.
+    /// Entries in Redis that could not be read: of another format, or sealed with another key.
     pub(super) redis_unreadable: Counter,
-    /// What Redis vouched for though an invalidation that was applied here outdates it.
+    /// Entries that Redis handed out although an invalidation that was applied here outdates them.
     pub(super) redis_outdated: Counter,
-    /// What Redis held and is larger than anything that is kept there.
+    /// Entries in Redis that are larger than any that is stored there.
     pub(super) redis_oversized: Counter,
-    /// What Redis held and there was no memory for.
+    /// Entries in Redis for which there was no memory.
     pub(super) redis_no_memory: Counter,
     /// Answers not kept in Redis because they are too large.
     pub(super) redis_too_large: Counter,
@@ -77,90 +77,118 @@ struct TierLabels {
     tier: &'static str,
 }
 
+/// A counter with its name and its help.
+type NamedCounter<'m> = (&'static str, &'static str, &'m Counter);
+
 impl CacheMetrics {
-    /// Creates and registers them; without a Redis there are no hits of that tier to tell of.
+    /// Creates and registers them; without a Redis there are no hits of that tier to report.
     pub fn register(registry: &mut Registry, has_redis: bool) -> Self {
         let hits = Family::<TierLabels, Counter>::default();
         registry.register("cache_hits", "Reads answered by a tier", hits.clone());
         let of_tier = |tier| hits.get_or_create(&TierLabels { tier }).clone();
-        let mut counter = |name: &str, help: &str| {
-            let counter = Counter::default();
-            registry.register(name, help, counter.clone());
-            counter
-        };
         let metrics = Self {
             memory_hits: of_tier("memory"),
             redis_hits: if has_redis { of_tier("redis") } else { Counter::default() },
-            misses: counter("cache_misses", "Reads that no tier could answer"),
-            collapsed: counter("cache_collapsed", "Reads that joined a flight in the air"),
-            unshared: counter(
-                "cache_unshared",
-                "Reads that joined a flight, waited as long as they could, \
-                 and had one of their own begun",
-            ),
-            stale: counter("cache_stale_served", "Expired datasets served because sources failed"),
-            stored: counter("cache_stored", "Answers of the sources that were kept"),
-            fenced: counter(
-                "cache_fenced",
-                "Answers not kept because they were invalidated in the air",
-            ),
-            evictions: counter("cache_evictions", "Answers that left memory for want of room"),
-            expirations: counter(
-                "cache_expirations",
-                "Answers that left memory because they were of no more use",
-            ),
-            abandoned: counter(
-                "flights_abandoned",
-                "Flights given up because nobody waited for them any more",
-            ),
-            flights_refused: counter(
-                "flights_refused",
-                "Flights refused for want of memory, or for their number",
-            ),
-            lost: counter("flights_lost", "Flights that ended without a result"),
-            fleet_waits: counter("fleet_waits", "Flights that waited for another sidecar's"),
-            claims_lost: counter("claims_lost", "Claims lost while their flight was in the air"),
-            claims_missed: counter(
-                "claims_missed",
-                "Flights that collected without a claim: Redis slow, or nothing left by others",
-            ),
-            redis_stored: counter("redis_stored", "Answers of the sources kept in Redis"),
-            redis_refused: counter(
-                "redis_refused",
-                "Answers that Redis refused, invalidated in the air",
-            ),
-            redis_unreadable: counter(
-                "redis_unreadable",
-                "Datasets in Redis of another format or seal",
-            ),
-            redis_outdated: counter(
-                "redis_outdated",
-                "Datasets that Redis vouched for and an invalidation applied here outdates",
-            ),
-            redis_no_memory: counter(
-                "redis_no_memory",
-                "Datasets in Redis not read for want of memory",
-            ),
-            redis_oversized: counter(
-                "redis_oversized",
-                "Datasets in Redis beyond 16 MiB, taken for none",
-            ),
-            redis_too_large: counter("redis_too_large", "Answers not kept in Redis for their size"),
-            redis_full: counter(
-                "redis_stores_dropped",
-                "Answers not kept in Redis, too many on their way",
-            ),
-            seal_reload_failures: counter(
-                "seal_reload_failures",
-                "Changes of the seal keys that were refused",
-            ),
-            flights: Gauge::default(),
-            tags_refused: Family::default(),
+            ..Self::default()
         };
+        for (name, help, counter) in metrics.read_and_flight_counters() {
+            registry.register(name, help, counter.clone());
+        }
+        for (name, help, counter) in metrics.redis_counters() {
+            registry.register(name, help, counter.clone());
+        }
         registry.register("flights", "Flights in the air", metrics.flights.clone());
         let help = "Datasets served and not kept, for want of their tags";
         registry.register("tags_failed", help, metrics.tags_refused.clone());
         metrics
+    }
+
+    /// The counters of reads, of memory and of flights, each with its name and its help.
+    fn read_and_flight_counters(&self) -> [NamedCounter<'_>; 14] {
+        [
+            ("cache_misses", "Reads that no tier could answer", &self.misses),
+            ("cache_collapsed", "Reads that joined a flight in the air", &self.collapsed),
+            (
+                "cache_unshared",
+                "Reads that joined a flight, waited as long as they could, \
+                 and had one of their own begun",
+                &self.unshared,
+            ),
+            ("cache_stale_served", "Expired datasets served because sources failed", &self.stale),
+            ("cache_stored", "Answers of the sources that were kept", &self.stored),
+            (
+                "cache_fenced",
+                "Answers not kept because they were invalidated in the air",
+                &self.fenced,
+            ),
+            ("cache_evictions", "Answers that left memory for want of room", &self.evictions),
+            (
+                "cache_expirations",
+                "Answers that left memory because they were of no more use",
+                &self.expirations,
+            ),
+            (
+                "flights_abandoned",
+                "Flights given up because nobody waited for them any more",
+                &self.abandoned,
+            ),
+            (
+                "flights_refused",
+                "Flights refused for want of memory, or for their number",
+                &self.flights_refused,
+            ),
+            ("flights_lost", "Flights that ended without a result", &self.lost),
+            ("fleet_waits", "Flights that waited for another sidecar's", &self.fleet_waits),
+            ("claims_lost", "Claims lost while their flight was in the air", &self.claims_lost),
+            (
+                "claims_missed",
+                "Flights that collected without a claim: Redis slow, or nothing left by others",
+                &self.claims_missed,
+            ),
+        ]
+    }
+
+    /// The counters of what Redis keeps, each with its name and its help.
+    fn redis_counters(&self) -> [NamedCounter<'_>; 9] {
+        [
+            ("redis_stored", "Answers of the sources kept in Redis", &self.redis_stored),
+            (
+                "redis_refused",
+                "Answers that Redis refused, invalidated in the air",
+                &self.redis_refused,
+            ),
+            (
+                "redis_unreadable",
+                "Datasets in Redis of another format or seal",
+                &self.redis_unreadable,
+            ),
+            (
+                "redis_outdated",
+                "Datasets that Redis vouched for and an invalidation applied here outdates",
+                &self.redis_outdated,
+            ),
+            (
+                "redis_no_memory",
+                "Datasets in Redis not read for want of memory",
+                &self.redis_no_memory,
+            ),
+            (
+                "redis_oversized",
+                "Datasets in Redis beyond 16 MiB, taken for none",
+                &self.redis_oversized,
+            ),
+            ("redis_too_large", "Answers not kept in Redis for their size", &self.redis_too_large),
+            (
+                "redis_stores_dropped",
+                "Answers not kept in Redis, too many on their way",
+                &self.redis_full,
+            ),
+            (
+                "seal_reload_failures",
+                "Changes of the seal keys that were refused",
+                &self.seal_reload_failures,
+            ),
+        ]
     }
 
     /// The datasets of a domain that were not stored for a reason to do with their tags. The

@@ -1,26 +1,25 @@
-//! What was collected, kept for who asks next: memory, Redis, and the flights that fill them.
+//! The cache of collected datasets: memory, Redis, and the flights that fill them.
 //!
 //! A [`Cache`] is one domain's. It decides on each read: a hit in memory, an expired entry where
 //! sources fail, or a flight. Each file owns one thing, and knows only those above it:
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | `config.rs` | what all caches of a sidecar share, from its flags |
+//! | `config.rs` | the configuration that all caches of a sidecar share |
 //! | `entry.rs` | one cached answer, its times and its renderings |
-//! | `read_options.rs`, `served.rs` | what a caller asks for, and gets |
+//! | `read_options.rs`, `served.rs` | the options and the result of a read |
 //! | `policy.rs` | whether an entry is fresh, valid or cacheable |
 //! | `memory.rs` | the memory tier |
 //! | `redis_tier.rs` | the tier in Redis: claims, envelopes, seals |
-//! | `programs.rs`, `tags.rs` | the domain's jq programs; which tags they find |
-//! | `flight.rs`, `flight_table.rs` | one flight; the flights by key, whatever they fetch |
-//! | `sharing.rs`, `patience.rs` | how long a caller waits for whose flight |
-//! | `fetcher.rs` | what a flight does, top to bottom: look up, claim, collect, tag, store |
+//! | `programs.rs`, `tags.rs` | the domain's jq programs; the tags that they compute |
+//! | `flight.rs`, `flight_table.rs` | one flight; the flights in flight, by key |
+//! | `sharing.rs`, `patience.rs` | how long a caller waits for which flight |
+//! | `fetcher.rs` | the work of a flight, top to bottom: look up, claim, collect, tag, store |
 //! | `read.rs` | the decision on a read |
-//! | `events.rs`, `verify.rs` | what listeners and the verifier are handed, as values |
+//! | `events.rs`, `verify.rs` | events for listeners, samples for the verifier: values |
 //!
-//! Whether a dataset may be served, joined or kept is asked of the domain's state machine on the
-//! [`crate::bus`] each time. What sources are is not known here: a flight runs the plan of
-//! `collect`.
+//! The domain's state machine on the [`crate::bus`] decides each time whether a dataset may be
+//! served, joined or stored. Sources are not known here: a flight runs the plan of `collect`.
 
 mod config;
 mod entry;

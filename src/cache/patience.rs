@@ -1,5 +1,5 @@
-//! How long a caller may wait for what others collect: until it needs the rest of its deadline to
-//! collect for itself. That rest is known from how long collections of late took.
+//! How long a caller may wait for another's collection: until it needs the rest of its deadline for
+//! one of its own. That rest is estimated from the durations of recent collections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,9 +55,9 @@ impl CollectionTime {
         self.expected(deadline).unwrap_or(deadline / 2)
     }
 
-    /// Whether a caller of now would be late who waited for a flight that has run for `age`, and
-    /// then for another: both take as long as collections of late did. Nobody knows before any has
-    /// ended.
+    /// Whether a caller that arrives now would be late if it waited for a flight that has run for
+    /// `age`, and then for another one: both take as long as recent collections did. Without a
+    /// recent collection there is no estimate.
     pub(super) fn is_late_after(&self, age: Duration, deadline: Duration) -> bool {
         self.expected(deadline).is_some_and(|usual| 2 * usual > deadline + age.min(usual))
     }
@@ -71,7 +71,7 @@ impl CollectionTime {
         Some((usual + usual / 4 + MARGIN).min(deadline))
     }
 
-    /// The times of a caller who came at `came`.
+    /// The times of a caller that arrived at `came`.
     pub(super) fn patience(&self, came: Instant, deadline: Duration) -> Patience {
         Patience {
             came,
@@ -83,9 +83,10 @@ impl CollectionTime {
 }
 
 impl Patience {
-    /// A caller who has waited for others as long as it could accepts a flight that began this
-    /// short a time ago at most: after the caller came, and not so long ago that it is late itself;
-    /// or in the last eighth of the deadline, since one of its own would hardly end sooner.
+    /// A caller that has waited for others as long as it could accepts a flight that began this
+    /// short a time ago at most: after the caller arrived, and not so long ago that the flight is
+    /// late itself; or in the last eighth of the deadline, since a flight of its own would hardly
+    /// end sooner.
     pub(super) fn young_enough(&self) -> Duration {
         let since_it_came = self.came.elapsed().min((self.until - self.share_until) / 2);
         since_it_came.max((self.until - self.came) / FLIGHTS_RUNNING_MAX)

@@ -1,5 +1,5 @@
-//! What the cache may do with an entry: serve it, serve it expired, keep it. Each is what the
-//! coherence protocol allows at this moment together with the rules of the domain file in force.
+//! The policy of the cache: whether an entry may be served, served stale, or stored. Each answer
+//! combines the coherence protocol at this moment with the rules of the domain file in force.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,8 +67,8 @@ impl Policy {
         entry.fence().is_some_and(|fence| self.bus.is_valid(fence, key, entry.tags()))
     }
 
-    /// Whether an expired entry may stand in for what sources fail to give (RFC 5861, 4). Only a
-    /// dataset may, not that there is none.
+    /// Whether an expired dataset may stand in for failing sources (RFC 5861, section 4). A cached
+    /// "no such dataset" may not.
     pub(super) fn may_be_stale(&self, entry: &CacheEntry, key: &str, now: Instant) -> bool {
         let until = entry.fresh_until(self.rules()) + self.rules().stale_if_error;
         let is_dataset = matches!(entry.content, EntryContent::Dataset(_));
@@ -83,8 +83,8 @@ impl Policy {
         }
     }
 
-    /// How long what is fresh for `fresh` is of use beyond that: for failing sources, and for its
-    /// validators. That there is no such dataset is of no use once it has expired.
+    /// How long an entry is retained beyond its freshness of `fresh`: for failing sources, and for
+    /// its validators. A cached "no such dataset" is of no use once it has expired.
     pub(super) fn retention(&self, content: &EntryContent, fresh: Duration) -> Duration {
         match content {
             EntryContent::Dataset(_) => {

@@ -14,7 +14,7 @@ use crate::shape::{Budget, MEMORY_STEP_BYTES, Program, RunError, RunErrorKind};
 /// Why a program gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramError {
-    /// It failed, or took more than a run may: its text says how, without data.
+    /// The program failed, or took more than a run may: the text gives the reason, without data.
     Failed(String),
     /// It yields more bytes than it may; the same in words.
     OutputTooLong(String),
@@ -83,8 +83,8 @@ impl ProgramRunner {
                 {
                     wanted = reached.saturating_mul(2).min(memory_bytes);
                 }
-                // The machine, or the process, stood still meanwhile: that says nothing of the
-                // program.
+                // The machine, or the process, was suspended meanwhile: the program is not to
+                // blame.
                 Err(RunError { kind: RunErrorKind::TimedOut, .. })
                     if cpu_time < RUN_MAX / 2 && runs < RUNS_MAX && Instant::now() < until => {}
                 Err(error) => return Err(ProgramError::of(error)),

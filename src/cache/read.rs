@@ -69,7 +69,7 @@ pub struct CacheContext {
     pub flights: Arc<Semaphore>,
     /// `--no-cache`: nothing is stored.
     pub off: bool,
-    /// Seals what is stored in Redis, if there is a key.
+    /// Seals entries in Redis, if there is a key.
     pub seal: Option<Seal>,
     /// `--verify`: a sample of the hits is compared with the sources.
     pub verifier: Option<HitVerifier>,
@@ -148,7 +148,7 @@ impl Cache {
         })))
     }
 
-    /// The domain whose datasets it holds.
+    /// The domain of its datasets.
     pub fn domain(&self) -> &Arc<Domain> {
         self.0.policy.domain()
     }
@@ -178,7 +178,7 @@ impl Cache {
         let key: Arc<str> = key.into();
         let now = Instant::now();
         let policy = &self.0.policy;
-        // Asked before memory is: an invalidation that is applied between the two outdates the
+        // Evaluated before memory is read: an invalidation that is applied in between outdates the
         // entry.
         let sources_only = options.no_cache || !policy.has_applied(&options.after);
         let valid = self.0.memory_tier.get(&key).filter(|entry| policy.is_valid(entry, &key));
@@ -316,8 +316,8 @@ impl Cache {
         });
     }
 
-    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. What
-    /// it holds is this domain's memory.
+    /// Runs `program` over a dataset's body, by `until`, for at most `output_bytes` of JSON. Its
+    /// memory is taken from this domain's share.
     pub async fn run_program(
         &self,
         program: Arc<Program>,

@@ -1,10 +1,10 @@
 //! The tier in Redis: one read across the fleet. A flight looks here before it collects, and claims
-//! its key, so that one sidecar collects it and the others wait for what that one stores.
+//! its key, so that one sidecar collects it and the others wait for the entry that it stores.
 //!
-//! The tier owns claims (`claim.rs`), the form of what stands in Redis (`envelope.rs`) and its
-//! sealing (`seal.rs`). Redis is a help and never a condition: what it does not answer within a
-//! small bound is a miss, and the flight collects by itself. Whether a dataset is valid is decided
-//! by Redis's scripts and the state machine of [`crate::coherence`], not here.
+//! The tier owns claims (`claim.rs`), the encoding of an entry (`envelope.rs`) and its sealing
+//! (`seal.rs`). Redis is a help and never a condition: no answer within a small bound is a miss,
+//! and the flight collects by itself. Whether a dataset is valid is decided by Redis's scripts and
+//! the state machine of [`crate::coherence`], not here.
 
 mod claim;
 mod envelope;
@@ -43,7 +43,7 @@ pub(super) struct RedisTier(Arc<RedisTierParts>);
 #[derive(Debug)]
 pub(super) struct RedisTierParts {
     pub(super) policy: Policy,
-    /// Seals what is stored in Redis, if there is a key.
+    /// Seals entries in Redis, if there is a key.
     pub(super) seal: Option<Seal>,
     pub(super) metrics: CacheMetrics,
     /// The domain's share of memory.
@@ -60,7 +60,7 @@ pub(super) struct RedisTierParts {
 pub(super) enum TierLookup {
     /// Redis has the entry.
     Hit(Arc<CacheEntry>),
-    /// Redis has none of use, and the key is ours to collect for the fleet.
+    /// Redis has no usable entry, and this flight holds the fleet's claim on the key.
     Acquired(FleetClaim),
     /// It is to be collected without a claim.
     Miss,
@@ -103,8 +103,8 @@ impl RedisTier {
         Self(Arc::new(parts))
     }
 
-    /// The fence under which a flight that began at `start` may read from Redis, and store there
-    /// what it collects. There is none without the lease: then each collects for itself.
+    /// The fence under which a flight that began at `start` may read from Redis, and store its
+    /// result there. Without a lease there is none: each sidecar then collects for itself.
     pub(super) fn fence(&self, start: StartPoint) -> Option<Fence> {
         let policy = &self.0.policy;
         let is_usable =
@@ -147,11 +147,11 @@ impl RedisTier {
         // Claims the key though Redis has an entry: that entry is of no use.
         let mut ignores_entry = false;
         let mut wait = ClaimWait::default();
-        // Whoever waits for others keeps enough of its own deadline to collect for itself.
+        // A caller that waits for others keeps enough of its own deadline to collect for itself.
         while wait.may_ask(flight.share_until()) {
             let bytes_max = Some(ready).filter(|_| !ignores_entry);
             match self.bus().claim(&place, &holder, fence, CLAIM_TTL, bytes_max).await {
-                // Redis answers with a dataset although none was asked for.
+                // Redis answered with a dataset although the script was asked for a claim alone.
                 Ok(ClaimOutcome::AlreadyStored(_) | ClaimOutcome::Large(_)) if ignores_entry => {
                     break;
                 }
@@ -175,8 +175,7 @@ impl RedisTier {
                     match admitted {
                         Some(Ok(entry)) => return TierLookup::Hit(entry),
                         Some(Err(Rejection::Unreadable)) => break,
-                        // A dataset that cannot be fetched, or is of no use, keeps nobody from a
-                        // claim.
+                        // An entry that cannot be fetched, or is of no use, prevents no claim.
                         Some(Err(Rejection::TooOld | Rejection::Outdated)) | None => {}
                     }
                     ignores_entry = true;
@@ -193,8 +192,8 @@ impl RedisTier {
                     }
                     wait.note_holder(other);
                 }
-                // Somebody may collect it; one slow answer is no reason for everybody to do the
-                // same.
+                // Another sidecar may be collecting it; one slow answer of Redis is no reason for
+                // all sidecars to do so.
                 Err(RedisFault::TimedOut) if wait.tolerates_slowness() => {}
                 Err(_) => break,
             }
@@ -215,8 +214,8 @@ impl RedisTier {
         self.admit(reading, &received.fetched, memory).ok()
     }
 
-    /// For a caller with `only-if-cached`: Redis's entry, if it has one. A flight like any other,
-    /// that nobody joins.
+    /// For a caller with `only-if-cached`: Redis's entry, if it has one. It is a flight like any
+    /// other, but no caller joins it.
     pub(super) async fn read_once(
         &self,
         key: &Arc<str>,
@@ -246,7 +245,7 @@ impl RedisTier {
     }
 
     /// Fetches a dataset of which only the size is known. One that is larger than any that is
-    /// stored is none.
+    /// stored counts as a miss.
     async fn fetch_large<'m>(
         &self,
         place: DatasetPlace,
@@ -257,8 +256,8 @@ impl RedisTier {
             self.0.metrics.redis_oversized.inc();
             return None;
         }
-        // Not with the memory in hand, which others may wait for; nor does who waits for memory
-        // keep the turn for long.
+        // The permit is not awaited with the memory in hand, for which others may wait; nor is the
+        // permit held for long while memory is awaited.
         let _turn = self.bus().read_permit(bytes).await.ok()?;
         let taken = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
         if !matches!(taken, Ok(Ok(()))) {
@@ -329,7 +328,7 @@ impl RedisTier {
         envelope::decode(stored, left, domain, self.0.seal.as_ref(), &context, take_memory)
     }
 
-    /// An entry of what was decoded. It exists, and its memory is counted.
+    /// Makes an entry of the decoded dataset. It exists, and its memory is counted.
     fn entry_of(
         &self,
         decoded: DecodedEntry,
@@ -339,7 +338,8 @@ impl RedisTier {
     ) -> Arc<CacheEntry> {
         let DecodedEntry { content, old, left } = decoded;
         let now = Instant::now();
-        // A machine that has not been up for so long cannot say when that was; it is old enough.
+        // A machine that has been up for less than that cannot express the instant; it is old
+        // enough.
         let collected = now.checked_sub(old).unwrap_or(now);
         let lifetime = Lifetime {
             collected,
@@ -363,8 +363,8 @@ impl RedisTier {
         Ok(Some(RedisEntry { fence: dataset.fence, left: *left, bytes, entry }))
     }
 
-    /// Stores an entry under the fence of its flight. Redis has the last word: what was invalidated
-    /// since that fence is refused there.
+    /// Stores an entry under the fence of its flight. Redis decides: its script refuses a dataset
+    /// that was invalidated since that fence.
     pub(super) async fn store(
         &self,
         key: &Arc<str>,

@@ -8,7 +8,7 @@ use crate::collect::{CollectError, Timeline};
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct ServedAnswer {
-    /// The entry: what the sources said, now or before.
+    /// The entry, collected for this request or before.
     pub entry: Arc<CacheEntry>,
     /// Where it came from.
     pub status: CacheStatus,
@@ -16,7 +16,7 @@ pub struct ServedAnswer {
     pub timeline: Option<Timeline>,
 }
 
-/// Where an answer came from: what `Cache-Status` says (RFC 9211).
+/// Where an answer came from, as `Cache-Status` shows it (RFC 9211).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheStatus {
     /// From memory, fresh for so many seconds.
@@ -41,7 +41,7 @@ pub enum CacheStatus {
     },
     /// Collected by a flight that was there.
     Collapsed,
-    /// Collected because the request asked for it.
+    /// Collected because the request demanded it.
     Request {
         /// It was kept.
         stored: bool,

@@ -1,6 +1,6 @@
-//! A caller and the flights of its key: which it joins or begins, how long it waits for whom.
-//! Sharing never costs an answer: a caller who waits for others keeps enough of its own deadline to
-//! collect for itself, and does so when that time has come.
+//! A caller and the flights of its key: which one it joins or begins, and how long it waits.
+//! Sharing never costs an answer: a caller that waits for others keeps enough of its own deadline
+//! to collect for itself, and does so when that time has come.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::domain::SourceIndex;
 /// panic).
 const JOINS_MAX: usize = 2;
 
-/// One caller: what it asks for, and how long it can wait for whom.
+/// One caller: its request, and how long it can wait for other flights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'o> {
     pub(super) options: &'o ReadOptions,
@@ -29,7 +29,7 @@ pub(super) struct Caller<'o> {
     pub(super) patience: Patience,
 }
 
-/// What came of waiting, for whichever flight.
+/// The result of waiting, whichever flight brought it.
 struct CallerOutcome {
     outcome: WaitOutcome,
     /// Others had begun the flight.
@@ -47,7 +47,7 @@ pub(super) struct SharedFlights {
 }
 
 impl Caller<'_> {
-    /// Which flights it may join: what a flight brings is as old as the flight is.
+    /// Which flights it may join: the result of a flight is as old as the flight.
     fn rule(&self) -> JoinRule {
         if self.sources_only {
             return JoinRule::NONE;
@@ -57,9 +57,9 @@ impl Caller<'_> {
 }
 
 impl SharedFlights {
-    /// The result of a flight that is not too old for this caller, and whether others had begun
-    /// that flight. What another's flight found in Redis may be too old: then one of the caller's
-    /// own asks the sources.
+    /// The result of a flight that is not too old for this caller, and whether that flight was
+    /// begun by others. An entry that another's flight found in Redis may be too old: then a flight
+    /// of the caller's own asks the sources.
     pub(super) async fn result_for(
         &self,
         key: &Arc<str>,
@@ -142,9 +142,9 @@ impl SharedFlights {
         }
     }
 
-    /// Waits for a flight that was under way when the caller came. Sharing it costs no answer: once
-    /// the caller needs the rest of its deadline for a flight of its own, or once this one is late,
-    /// it takes whichever of the two ends first.
+    /// Waits for a flight that was under way when the caller arrived. Sharing it costs no answer:
+    /// once the caller needs the rest of its deadline for a flight of its own, or once this one is
+    /// late, it takes whichever of the two ends first.
     async fn wait_beside_others(
         &self,
         key: &Arc<str>,

@@ -1,9 +1,9 @@
-//! The tags of a dataset: what an invalidation by tag can name.
+//! The tags of a dataset: the names that an invalidation by tag can use.
 //!
-//! The domain's `tags` program finds them. Redis looks at the stamp of each whenever the dataset is
-//! read, written or claimed, so there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A
-//! dataset whose tags are not known is served and not kept: no invalidation could name it by one.
-//! Which domain that befalls is said, and why; never a tag.
+//! The domain's `tags` program computes them. Redis looks at the stamp of each whenever the dataset
+//! is read, written or claimed, so there are at most [`TAGS_MAX`] of [`TAG_BYTES_MAX`] bytes. A
+//! dataset whose tags are unknown is served and not stored: no invalidation by tag could reach it.
+//! The log names the domain and the reason; never a tag.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::shape::{CompileError, Program};
 /// quotes, a comma), with room for `null`s.
 const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 
-/// Why the tags of a dataset are not known.
+/// Why the tags of a dataset are unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TagsRefusal {
     /// It has more than [`TAGS_MAX`].
@@ -76,7 +76,7 @@ impl TagsRefusal {
         }
     }
 
-    /// For people: what was found.
+    /// The reason, in words for people.
     pub fn in_words(self) -> String {
         match self {
             Self::TooMany => format!("more than {TAGS_MAX} tags"),
@@ -129,8 +129,8 @@ impl Tagger {
         Ok(Self { domain, program, runner, refusals: Arc::default(), metrics })
     }
 
-    /// The tags of a dataset; `None` where they are refused: what cannot be invalidated by tag must
-    /// not be kept.
+    /// The tags of a dataset; `None` where they are refused: a dataset that cannot be invalidated
+    /// by tag must not be stored.
     pub(super) async fn find_tags(
         &self,
         dataset: Option<&Dataset>,

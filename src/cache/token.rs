@@ -1,4 +1,4 @@
-//! What an invalidation returns and `Bfb-After` takes: a place in a log, as text.
+//! The token that an invalidation returns and `Bfb-After` takes: a place in a log, as text.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! `--verify RATE`: the cache measures itself. A sample of what it serves is read again from the
+//! `--verify RATE`: the cache measures itself. A sample of the served hits is read again from the
 //! sources in the background and compared, as Meta's Polaris does for theirs ("Cache made
 //! consistent", 2022).
 //!
@@ -40,7 +40,7 @@ pub struct HitVerifier {
     counts: Arc<VerifierCounts>,
 }
 
-/// Looks at the samples: [`SampleVerifier::verify`] is to be spawned by who owns the cache.
+/// Verifies the samples: [`SampleVerifier::verify`] is to be spawned by the owner of the cache.
 #[derive(Debug)]
 pub struct SampleVerifier {
     waiting: mpsc::Receiver<Sample>,
@@ -49,7 +49,7 @@ pub struct SampleVerifier {
     patience: Duration,
 }
 
-/// One hit, and what it takes to compare it.
+/// One hit, and the context in which it is compared.
 #[derive(Debug)]
 struct Sample {
     hit: SampledHit,
@@ -100,14 +100,14 @@ pub struct VerifierStatus {
 /// The verdict on a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SampleVerdict {
-    /// The sources say the same, or the change has been invalidated since.
+    /// The sources give the same, or the change has been invalidated since.
     Right,
     Wrong,
     Unknown,
 }
 
-/// A verifier of that share of the hits, and what looks at its samples; `patience` is the fleet's
-/// lease.
+/// A verifier of that share of the hits, and the task that compares its samples; `patience` is the
+/// fleet's lease.
 pub fn verifier(
     rate: SampleRate,
     patience: Duration,
@@ -160,7 +160,7 @@ impl HitVerifier {
 }
 
 impl SampleVerifier {
-    /// Looks at what comes, until it is dropped.
+    /// Compares the samples as they arrive, until it is dropped.
     pub async fn verify(mut self) {
         let mut looking = FuturesUnordered::new();
         loop {
@@ -196,7 +196,7 @@ impl Sample {
 }
 
 impl SampledHit {
-    /// Whether the sources say now what was served.
+    /// Whether the sources still give the parts that were served.
     async fn is_same_at_sources(&self) -> Option<bool> {
         // Where memory is short, this is the first to go without.
         let reserved = self.share.try_reserve(2 * self.entry.body_bytes() as u64)?;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
 
 use super::terminal::escape;
+use crate::admin::api::SourceFailure;
 use crate::http::ListenAddress;
 use crate::serve::consumer_problem::ConsumerProblem;
 use crate::sources::TraceContext;
@@ -99,6 +101,21 @@ impl SidecarClient {
     }
 }
 
+/// A sidecar's answer that does not have the type that this release expects.
+#[derive(Debug, thiserror::Error)]
+#[error("the sidecar's answer is not understood: {0}")]
+pub(super) struct UnreadableAnswer(String);
+
+/// Reads an answer of the admin port. Members that this release does not know are ignored; a member
+/// of another type than expected is an error that names it.
+pub(super) fn read_answer<T: DeserializeOwned>(body: &[u8]) -> Result<T, UnreadableAnswer> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let text = format!("`{}`: {}", error.path(), error.inner());
+        UnreadableAnswer(escape(&text).into_owned())
+    })
+}
+
 /// What lies at the bottom of an error.
 pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -108,14 +125,51 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
+/// What the commands read of a problem (RFC 9457), whichever port it came from.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct ProblemReport {
+    r#type: Option<String>,
+    title: Option<String>,
+    detail: Option<String>,
+    /// The sources that failed.
+    pub(super) failed: Vec<SourceFailure>,
+    pub(super) trace_id: Option<String>,
+    /// The invalidation that was not acknowledged.
+    pub(super) token: Option<String>,
+    /// Who did not acknowledge it.
+    pub(super) behind: Vec<String>,
+}
+
+impl ProblemReport {
+    /// Reads a body; one that is no problem says nothing.
+    pub(super) fn from_body(body: &[u8]) -> Self {
+        serde_json::from_slice(body).unwrap_or_default()
+    }
+}
+
 /// What an answer that is no success says: a problem's title and detail, or its status.
 pub(super) fn problem_text(status: u16, body: &[u8]) -> String {
-    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let member = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
-    let text = match (member("type"), member("title"), member("detail")) {
+    let problem = ProblemReport::from_body(body);
+    let text = match (problem.r#type, problem.title, problem.detail) {
         (Some(kind), Some(title), Some(detail)) => format!("{status} {kind}: {title}: {detail}"),
         (Some(kind), Some(title), None) => format!("{status} {kind}: {title}"),
         _ => format!("status {status}"),
     };
     escape(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::api::Status;
+
+    #[test]
+    fn an_answer_of_another_type_is_an_error_that_names_the_member() {
+        let wrong = br#"{"fleet": {"domains": [{"lag": 0}, {"lag": "none"}]}}"#;
+        let error = read_answer::<Status>(wrong).expect_err("a text is no number");
+        let expected = "the sidecar's answer is not understood: `fleet.domains[1].lag`: \
+                        invalid type: string \"none\", expected u64";
+        assert!(error.to_string().starts_with(expected), "{error}");
+    }
 }

@@ -11,10 +11,11 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::args::{AdminArgs, ListenArgs, OutputFormat, UpstreamArgs};
-use super::client::{DatasetResponse, SidecarClient, problem_text};
+use super::client::{DatasetResponse, ProblemReport, SidecarClient, problem_text};
 use super::terminal::escape;
 use super::waterfall::Waterfall;
 use super::{exit, local_collect, out, pretty, status};
+use crate::admin::api::Status;
 
 #[derive(Debug, Args)]
 pub(super) struct GetCommand {
@@ -70,7 +71,7 @@ impl GetCommand {
     }
 
     async fn ask_sidecar(&self) -> Result<DatasetResponse, ExitCode> {
-        let path = self.path_of_version(&status::fetch(&self.admin).await?)?;
+        let path = self.path_of_version(&status::fetch_status(&self.admin).await?)?;
         let path =
             path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
         let (addresses, _) = self.listen.addresses();
@@ -85,40 +86,41 @@ impl GetCommand {
             request = request.header("cache-control", "no-cache");
         }
         let answer = client.send(request, "listen").await.map_err(|error| unavailable(&error))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
+        let status = answer.status();
+        let headers = answer.headers().clone();
         let body = answer.bytes().await.map_err(|error| unavailable(&error))?;
         Ok(DatasetResponse { status, headers, body })
     }
 
-    fn path_of_version(&self, status: &Value) -> Result<String, ExitCode> {
-        let domains = status["domains"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let names = || names_of(domains);
-        let Some(domain) = domains.iter().find(|domain| domain["name"] == self.domain.as_str())
+    fn path_of_version(&self, status: &Status) -> Result<String, ExitCode> {
+        let is_asked = |name: &Option<String>, asked: &str| name.as_deref() == Some(asked);
+        let domains = &status.domains;
+        let Some(domain) = domains.iter().find(|domain| is_asked(&domain.name, &self.domain))
         else {
             out::error(format!(
                 "the sidecar serves no domain `{}`; it serves {}",
                 self.domain,
-                names()
+                quote_names(domains.iter().map(|domain| domain.name.as_deref()))
             ));
             return Err(exit::wrong_input());
         };
-        let versions = domain["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let versions = &domain.versions;
         let chosen = match &self.version {
-            Some(name) => versions.iter().find(|version| version["name"] == name.as_str()),
+            Some(name) => versions.iter().find(|version| is_asked(&version.name, name)),
             None => {
-                versions.iter().rfind(|version| version["deprecated"].is_null()).or(versions.last())
+                versions.iter().rfind(|version| version.deprecated.is_none()).or(versions.last())
             }
         };
-        let Some(path) = chosen.and_then(|version| version["path"].as_str()) else {
-            let (version, existing) =
-                (self.version.as_deref().unwrap_or_default(), names_of(versions));
+        let Some(path) = chosen.and_then(|version| version.path.clone()) else {
+            let version = self.version.as_deref().unwrap_or_default();
+            let existing = quote_names(versions.iter().map(|version| version.name.as_deref()));
             out::error(format!(
                 "domain `{}` has no version `{version}`; it has {existing}",
                 self.domain
             ));
             return Err(exit::wrong_input());
         };
-        Ok(path.to_owned())
+        Ok(path)
     }
 
     fn print_response(&self, response: &DatasetResponse) -> ExitCode {
@@ -186,23 +188,24 @@ struct GetOutput<'a> {
     body: Option<&'a serde_json::value::RawValue>,
 }
 
-fn names_of(objects: &[Value]) -> String {
-    let names: Vec<_> = objects
-        .iter()
-        .filter_map(|t| t["name"].as_str())
-        .map(|name| format!("`{}`", escape(name)))
-        .collect();
+fn quote_names<'a>(names: impl Iterator<Item = Option<&'a str>>) -> String {
+    let names: Vec<_> = names.flatten().map(|name| format!("`{}`", escape(name))).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn print_problem(response: &DatasetResponse) {
     out::error(problem_text(response.status.as_u16(), &response.body));
-    let problem: Value = serde_json::from_slice(&response.body).unwrap_or_default();
-    for failed in problem["failed"].as_array().into_iter().flatten() {
-        let word = |name: &str| escape(failed[name].as_str().unwrap_or_default());
-        out::note(format!("  {}: {}: {}", word("source"), word("reason"), word("detail")));
+    let problem = ProblemReport::from_body(&response.body);
+    for failed in &problem.failed {
+        let detail = failed.detail.as_deref().unwrap_or_default();
+        out::note(format!(
+            "  {}: {}: {}",
+            escape(&failed.source),
+            escape(&failed.reason),
+            escape(detail)
+        ));
     }
-    if let Some(trace) = problem["trace_id"].as_str() {
+    if let Some(trace) = &problem.trace_id {
         out::note(format!("  trace {}", escape(trace)));
     }
 }

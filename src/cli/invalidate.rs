@@ -1,18 +1,18 @@
 //! `bfb invalidate`: what was read before now is out of date.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::args::{AdminArgs, OutputFormat};
-use super::client::{SidecarClient, problem_text};
+use super::client::{ProblemReport, SidecarClient, problem_text, read_answer};
 use super::terminal::escape;
 use super::{exit, out};
+use crate::admin::api::{InvalidateRequest, InvalidateResponse, WaitLimit, WaitMode};
 use crate::coherence::SCOPES_MAX;
 use crate::settings::parse_time;
 
@@ -66,18 +66,25 @@ impl InvalidateCommand {
     }
 
     fn report(&self, status: u16, body: &[u8]) -> ExitCode {
-        let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         let done = matches!(status, 200 | 202);
         let exit_code = match (self.format, done) {
             (OutputFormat::Json, _) => {
+                // All members, also those that this release does not know.
+                let answer: Value = serde_json::from_slice(body).unwrap_or_default();
                 out::print_json(serde_json::to_string_pretty(&answer).unwrap_or_default())
             }
-            (OutputFormat::Text, true) => out::print(acknowledgement_text(&answer)),
+            (OutputFormat::Text, true) => match read_answer(body) {
+                Ok(response) => out::print(acknowledgement_text(&response)),
+                Err(error) => {
+                    out::error(error);
+                    exit::FAILED
+                }
+            },
             (OutputFormat::Text, false) => exit::FAILED,
         };
         if !done {
             out::error(problem_text(status, body));
-            let behind = behind_text(&answer);
+            let behind = behind_text(&ProblemReport::from_body(body));
             if !behind.is_empty() {
                 out::note(behind.trim_end());
             }
@@ -96,14 +103,28 @@ impl InvalidateCommand {
         let client = SidecarClient::new(&self.admin.admin)?;
         let (kind, names) =
             if self.tag.is_empty() { ("keys", &self.keys) } else { ("tags", &self.tag) };
+        let request = |timeout: Duration| InvalidateRequest {
+            domain: self.domain.clone(),
+            wait: if self.wait { WaitMode::Fleet } else { WaitMode::None },
+            timeout: Some(WaitLimit::Text(humantime::format_duration(timeout).to_string())),
+            ..InvalidateRequest::default()
+        };
         if self.all {
-            return self.send(&client, "all", true.into(), self.timeout).await;
+            let everything = InvalidateRequest { all: true, ..request(self.timeout) };
+            return send(&client, &everything).await;
         }
         let until = Instant::now() + self.timeout;
-        let (mut done, mut answer) = (0, (0, bytes::Bytes::new()));
+        let mut done = 0;
+        let mut answer = (0, bytes::Bytes::new());
         for part in split_names(names) {
             let left = until.saturating_duration_since(Instant::now());
-            answer = self.send(&client, kind, part.into(), left).await?;
+            let scopes = part.iter().map(|name| name.as_str().into()).collect();
+            let asked = if self.tag.is_empty() {
+                InvalidateRequest { keys: scopes, ..request(left) }
+            } else {
+                InvalidateRequest { tags: scopes, ..request(left) }
+            };
+            answer = send(&client, &asked).await?;
             if !matches!(answer.0, 200 | 202) {
                 if done > 0 {
                     out::note(format!(
@@ -117,25 +138,15 @@ impl InvalidateCommand {
         }
         Ok(answer)
     }
+}
 
-    async fn send(
-        &self,
-        client: &SidecarClient,
-        kind: &str,
-        named: Value,
-        timeout: Duration,
-    ) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
-        let request = json!({
-            "domain": self.domain,
-            "wait": if self.wait { "fleet" } else { "none" },
-            "timeout": humantime::format_duration(timeout).to_string(),
-            kind: named,
-        });
-        let answer = client
-            .send(client.request(Method::POST, "/invalidate").json(&request), "admin")
-            .await?;
-        Ok((answer.status().as_u16(), answer.bytes().await?))
-    }
+async fn send(
+    client: &SidecarClient,
+    request: &InvalidateRequest,
+) -> Result<(u16, bytes::Bytes), Box<dyn std::error::Error>> {
+    let request = client.request(Method::POST, "/invalidate").json(request);
+    let answer = client.send(request, "admin").await?;
+    Ok((answer.status().as_u16(), answer.bytes().await?))
 }
 
 /// Keys or tags in pieces that each fit into one request.
@@ -156,14 +167,14 @@ fn split_names(names: &[String]) -> impl Iterator<Item = &[String]> {
 }
 
 /// Who acknowledged, and how long it took.
-pub(super) fn acknowledgement_text(done: &Value) -> String {
-    let token = done["token"].as_str().unwrap_or_default();
-    if done["acknowledged"] != true {
+pub(super) fn acknowledgement_text(response: &InvalidateResponse) -> String {
+    let token = &response.token;
+    if !response.acknowledged {
         return format!("sent; nobody waited for the fleet (`--wait` does)\ntoken {token}");
     }
-    let (sidecars, silent, took) =
-        (done["sidecars"].as_u64().unwrap_or_default(), names(&done["silent"]), &done["took_ms"]);
-    let acknowledgers = match (sidecars, silent.len()) {
+    let silent = &response.silent;
+    let took = response.took_ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
+    let acknowledgers = match (response.sidecars, silent.len()) {
         (0, _) => "the passing of a whole lease".to_owned(),
         (1, 0) => "the one sidecar".to_owned(),
         (all, 0) => format!("all {all} sidecars"),
@@ -174,26 +185,22 @@ pub(super) fn acknowledgement_text(done: &Value) -> String {
     };
     let mut text = format!("acknowledged by {acknowledgers} in {took} ms\n");
     for name in silent {
-        let _ = writeln!(text, "silent: {name}; whatever it holds, its lease is over");
+        let _ = writeln!(text, "silent: {}; whatever it holds, its lease is over", escape(name));
     }
     text + "token " + token
 }
 
 /// Who did not acknowledge in time, and what that means; nothing for any other problem.
-fn behind_text(problem: &Value) -> String {
-    let Some(token) = problem["token"].as_str() else { return String::new() };
+fn behind_text(problem: &ProblemReport) -> String {
+    let Some(token) = &problem.token else { return String::new() };
     let mut text = String::new();
-    for name in names(&problem["behind"]) {
-        let _ = writeln!(text, "  behind: {name}");
+    for name in &problem.behind {
+        let _ = writeln!(text, "  behind: {}", escape(name));
     }
-    text + "hint: the invalidation stands, nobody serves older data beyond its lease; `--timeout` waits longer\ntoken "
+    text + "hint: the invalidation stands, nobody serves older data beyond its lease; \
+            `--timeout` waits longer\ntoken "
         + token
         + "\n"
-}
-
-fn names(list: &Value) -> Vec<Cow<'_, str>> {
-    let names = list.as_array().into_iter().flatten().filter_map(Value::as_str);
-    names.map(escape).collect()
 }
 
 #[cfg(test)]
@@ -214,8 +221,15 @@ mod tests {
     #[test]
     fn it_says_how_many_acknowledged_and_who_was_silent() {
         let done = |sidecars: u64, silent: &[&str]| {
-            json!({"token": "t-7", "acknowledged": true,
-            "sidecars": sidecars, "silent": silent, "took_ms": 3})
+            let silent = silent.iter().map(|name| (*name).to_owned()).collect();
+            InvalidateResponse {
+                token: "t-7".to_owned(),
+                seq: 7,
+                acknowledged: true,
+                sidecars,
+                silent,
+                took_ms: Some(3),
+            }
         };
         assert_eq!(
             acknowledgement_text(&done(1, &[])),
@@ -230,6 +244,6 @@ mod tests {
             silent.starts_with("acknowledged by 4 of 5 sidecars in 3 ms\nsilent: web-1;"),
             "{silent}"
         );
-        assert_eq!(behind_text(&json!({"type": "urn:bfb:bus-lost"})), "");
+        assert_eq!(behind_text(&ProblemReport::from_body(br#"{"type": "urn:bfb:bus-lost"}"#)), "");
     }
 }

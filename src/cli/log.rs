@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use clap::Args;
 use reqwest::Method;
-use serde_json::{Value, json};
 
 use super::args::AdminArgs;
-use super::client::{SidecarClient, problem_text};
+use super::client::{SidecarClient, problem_text, read_answer};
 use super::terminal::escape;
 use super::{exit, out};
+use crate::admin::api::{CurrentLogLevel, LogChange};
 
 #[derive(Debug, Args)]
 pub(super) struct LogCommand {
@@ -28,9 +28,13 @@ impl LogCommand {
     pub(super) fn run(self) -> ExitCode {
         super::block_on(async move {
             match self.send_request().await {
-                Ok((200, body)) => {
-                    out::print(text(&serde_json::from_slice(&body).unwrap_or_default()))
-                }
+                Ok((200, body)) => match read_answer(&body) {
+                    Ok(current) => out::print(text(&current)),
+                    Err(error) => {
+                        out::error(error);
+                        exit::FAILED
+                    }
+                },
                 Ok((status, body)) => {
                     out::error(problem_text(status, &body));
                     if status == 400 { exit::wrong_input() } else { exit::FAILED }
@@ -47,18 +51,19 @@ impl LogCommand {
         let client = SidecarClient::new(&self.admin.admin)?;
         let request = match &self.level {
             None => client.request(Method::GET, "/log"),
-            Some(level) => client
-                .request(Method::PUT, "/log")
-                .json(&json!({"level": level, "for": self.r#for})),
+            Some(level) => {
+                let change = LogChange { level: level.clone(), r#for: self.r#for.clone() };
+                client.request(Method::PUT, "/log").json(&change)
+            }
         };
         let answer = client.send(request, "admin").await?;
         Ok((answer.status().as_u16(), answer.bytes().await?))
     }
 }
 
-fn text(level: &Value) -> String {
-    let name = escape(level["level"].as_str().unwrap_or_default());
-    match level["seconds_left"].as_u64() {
+fn text(current: &CurrentLogLevel) -> String {
+    let name = escape(&current.level);
+    match current.seconds_left {
         Some(seconds) => format!("{name} (for {seconds} s more)"),
         None => name.into_owned(),
     }

@@ -11,12 +11,12 @@ use std::time::Duration;
 use clap::Args;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response};
-use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{AdminArgs, OutputFormat};
 use super::client::{SidecarClient, problem_text};
 use super::{exit, out};
+use crate::admin::api::{AdminEvent, EventKind};
 use event_line::EventLines;
 use event_parser::EventParser;
 
@@ -109,7 +109,8 @@ impl TailCommand {
     /// Prints what comes until no more does.
     async fn follow(&self, mut answer: Response) -> StreamEnd {
         let address = || self.admin.admin.to_string();
-        let (mut events, mut lines) = (EventParser::default(), EventLines::default());
+        let mut events = EventParser::default();
+        let mut lines = EventLines::default();
         loop {
             let bytes = match answer.chunk().await {
                 Ok(Some(bytes)) => bytes,
@@ -122,15 +123,15 @@ impl TailCommand {
                 return StreamEnd::Gone(address(), "it sent an event that is too long".to_owned());
             };
             for data in completed {
-                let event: Value = serde_json::from_str(&data).unwrap_or_default();
+                let event = AdminEvent::from_data(&data);
                 let written = match self.format {
                     OutputFormat::Json => out::write_json(data),
-                    OutputFormat::Text => out::write_line(lines.line_of(&event)),
+                    OutputFormat::Text => out::write_line(lines.line_of(&event, &data)),
                 };
                 if let Err(error) = written {
                     return StreamEnd::Output(error);
                 }
-                if event["event"] == "ends" {
+                if matches!(event.kind, Some(EventKind::Ends { .. })) {
                     return StreamEnd::Drains(address());
                 }
             }

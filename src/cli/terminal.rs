@@ -98,10 +98,12 @@ mod tests {
     use super::*;
 
     /// All marks of writing direction, controls, and a few characters that are not seen.
-    const UNPRINTABLE: &str = "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\
-        \u{200f}\u{61c}\u{0}\u{7}\u{8}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\u{200b}\u{2028}\u{2029}\u{feff}\
-        \u{e0001}\u{e000}";
-    const SHOWN: &str = "abc 42 \u{e4}\u{df} e\u{301} \u{65e5}\u{672c} \u{645}\u{6cc}\u{200c}\u{62e} \u{5d0} \
+    const UNPRINTABLE: &str = "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\
+        \u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\u{200f}\u{61c}\
+        \u{0}\u{7}\u{8}\u{1b}\u{7f}\u{80}\u{85}\u{9b}\u{9f}\u{ad}\
+        \u{200b}\u{2028}\u{2029}\u{feff}\u{e0001}\u{e000}";
+    const SHOWN: &str = "abc 42 \u{e4}\u{df} e\u{301} \u{65e5}\u{672c} \
+        \u{645}\u{6cc}\u{200c}\u{62e} \u{5d0} \
         \u{1f469}\u{200d}\u{1f467} \u{2764}\u{fe0f} <>&'\"\\";
 
     #[test]

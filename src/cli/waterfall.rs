@@ -131,7 +131,8 @@ mod tests {
 
     fn waterfall() -> Waterfall {
         let mut headers = HeaderMap::new();
-        let timing = "total;dur=10.00, orders;dur=4.00;start=4.00;round=1;tries=2;status=200;outcome=part, \
+        let timing = "total;dur=10.00, \
+            orders;dur=4.00;start=4.00;round=1;tries=2;status=200;outcome=part, \
             profile;dur=4.00;start=0.00;round=1;tries=1;status=200;outcome=part, \
             orders;dur=2.00;start=8.00;round=2;tries=1;status=503;outcome=status";
         headers.insert("server-timing", timing.parse().unwrap());

@@ -149,7 +149,7 @@ mod tests {
     use std::time::Duration;
 
     use super::super::protocol::{Epoch, MemberName};
-    use super::super::replica::ReplicaConfig;
+    use super::super::replica_config::ReplicaConfig;
     use super::*;
 
     fn config() -> ReplicaConfig {

@@ -172,6 +172,7 @@ mod log_follower;
 mod protocol;
 mod reference_server;
 mod replica;
+mod replica_config;
 mod schedule;
 mod stamps;
 
@@ -194,4 +195,5 @@ pub use protocol::{
     TAGS_MAX, are_valid_scopes, are_valid_tags,
 };
 pub use reference_server::{LogLimits, ReferenceServer, ScriptOutcome};
-pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaConfig, ReplicaEvent, StartPoint};
+pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaEvent, StartPoint};
+pub use replica_config::ReplicaConfig;

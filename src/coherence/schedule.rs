@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::protocol::{Fence, Moment};
-use super::replica::ReplicaConfig;
+use super::replica_config::ReplicaConfig;
 
 /// What is under way and what is due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]

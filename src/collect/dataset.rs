@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::stored::{TABLE_LINE_BYTES_MAX, write_table};
+use super::part_table::{TABLE_LINE_BYTES_MAX, write_table};
 use crate::domain::Domain;
 use crate::sources::{Part, Validator};
 

@@ -10,7 +10,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, DatasetId, slice_parts};
-use super::stored::{StoredDataset, write_table};
+use super::part_table::write_table;
+use super::stored::StoredDataset;
 use crate::domain::Domain;
 use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
 

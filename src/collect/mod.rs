@@ -9,6 +9,7 @@ mod context;
 mod dataset;
 mod encoding;
 mod metrics;
+mod part_table;
 mod rounds;
 mod stored;
 mod timeline;

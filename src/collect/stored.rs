@@ -1,18 +1,18 @@
 //! A dataset at rest: its bytes in as little memory as their number allows.
 //!
-//! One run of bytes holds the body and, behind it, a table of the parts: for each the size of its
-//! JSON, then the size of its validator and its kind in one number, then the validator. Numbers are
-//! LEB128. What a part was read into, a connection's buffer among it, is not kept alive.
+//! One run of bytes holds the body and, behind it, the table of the parts that `part_table` writes
+//! and reads. The buffers that the parts were read into, a connection's among them, are not kept
+//! alive.
 
 use std::num::NonZeroU32;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::HeaderValue;
+use bytes::Bytes;
 
 use super::dataset::{Dataset, DatasetId, slice_parts};
+use super::part_table::read_table;
 use crate::domain::Domain;
 use crate::resources::StoredBytes;
-use crate::sources::{Part, Validator};
+use crate::sources::Validator;
 
 /// One dataset at rest.
 #[derive(Debug, Clone)]
@@ -24,48 +24,6 @@ pub struct StoredDataset {
     table_bytes: u32,
     /// Not zero, so that an answer that is no dataset takes no room to say so.
     rounds: NonZeroU32,
-}
-
-/// The kinds of validator; they take two bits.
-const NONE: usize = 0;
-const STRONG: usize = 1;
-const WEAK: usize = 2;
-
-/// The most bytes that a part's line in the table takes beside its validator.
-pub(super) const TABLE_LINE_BYTES_MAX: usize = 12;
-
-/// Writes the table of `parts` behind their body.
-pub(super) fn write_table<'p>(parts: impl Iterator<Item = &'p Part>, data: &mut BytesMut) {
-    for part in parts {
-        let (kind, validator) = match &part.validator {
-            Validator::None => (NONE, [].as_slice()),
-            Validator::Strong(tag) => (STRONG, tag.as_bytes()),
-            Validator::Weak(tag) => (WEAK, tag.as_bytes()),
-        };
-        write_number(part.json.len(), data);
-        write_number(validator.len() << 2 | kind, data);
-        data.put_slice(validator);
-    }
-}
-
-fn write_number(mut number: usize, to: &mut BytesMut) {
-    while number >= 0x80 {
-        to.put_u8(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
-        number >>= 7;
-    }
-    to.put_u8(u8::try_from(number).unwrap_or_default());
-}
-
-fn read_number(from: &mut Bytes) -> Option<usize> {
-    let mut number = 0_usize;
-    for shift in (0..usize::BITS).step_by(7) {
-        let byte = from.has_remaining().then(|| from.get_u8())?;
-        number |= usize::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 impl StoredDataset {
@@ -115,20 +73,7 @@ impl StoredDataset {
 
     /// The size and the validator of each part, in the order of the domain's sources.
     pub fn parts(&self) -> Vec<(usize, Validator)> {
-        let mut table = self.data.slice(self.body_bytes(), self.data.len());
-        let mut parts = Vec::new();
-        while let (Some(bytes), Some(size_and_kind)) =
-            (read_number(&mut table), read_number(&mut table))
-        {
-            let validator = table.split_to((size_and_kind >> 2).min(table.len()));
-            let validator = match (size_and_kind & 3, HeaderValue::from_maybe_shared(validator)) {
-                (STRONG, Ok(tag)) => Validator::Strong(tag),
-                (WEAK, Ok(tag)) => Validator::Weak(tag),
-                _ => Validator::None,
-            };
-            parts.push((bytes, validator));
-        }
-        parts
+        read_table(self.data.slice(self.body_bytes(), self.data.len()))
     }
 
     /// What it takes of memory beside itself, in bytes.

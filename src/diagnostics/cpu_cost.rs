@@ -1,16 +1,16 @@
-//! How the cost of work grows with its input: measured in CPU time of this thread, so that whatever
-//! else the machine does changes little, and compared with itself, so that the machine's speed
-//! changes nothing.
+//! The growth of a cost with the input, for tests: measured in CPU time of this thread, so that
+//! other load on the machine changes little, and as a ratio, so that the machine's speed changes
+//! nothing.
 
 use std::borrow::Borrow;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// What ten times the input may cost, at most, times the cost of the input: ten if it is linear, a
-/// hundred if it is quadratic.
+/// The highest ratio between the cost of ten times the input and that of the input: ten if it is
+/// linear, a hundred if it is quadratic.
 const MOST: u32 = 25;
-/// What is too little to be told from noise.
+/// A cost below this cannot be told from noise.
 const NOISE: Duration = Duration::from_millis(2);
 
 fn cpu_time() -> Duration {
@@ -21,7 +21,7 @@ fn cpu_time() -> Duration {
     )
 }
 
-/// What `work` costs, the least of so many times.
+/// The cost of `work`: the least of so many runs.
 fn cost(times: usize, work: impl Fn()) -> Duration {
     let once = || {
         let began = cpu_time();

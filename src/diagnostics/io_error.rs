@@ -15,7 +15,7 @@ pub(crate) fn io_error_text(error: &io::Error) -> String {
     }
 }
 
-/// What to do about an I/O error.
+/// The hint for an I/O error.
 pub(crate) fn io_error_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         ErrorKind::NotFound => "check its name, and that it is mounted here",

@@ -1,7 +1,7 @@
-//! What is said to people about their files: problems with places, and the parts of a message.
+//! Messages about files: problems with places, and the parts of a message.
 //!
-//! Pure, and knows nobody. Domain files (`domain`) and manifests (`inject`) are read into the same
-//! `yaml` tree, and what is wrong with either is a [`Problem`], shown by [`render()`].
+//! Pure, and imports no other room. Domain files (`domain`) and manifests (`inject`) are read into
+//! the same `yaml` tree, and an error in either is a [`Problem`], shown by [`render()`].
 
 mod io_error;
 mod nearest;

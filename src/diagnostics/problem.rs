@@ -1,9 +1,9 @@
-//! One thing that is wrong with a file, and where.
+//! One error in a file, with its place.
 //!
 //! A [`Problem`] carries the line that it is about, so that it can be rendered long after the file
 //! has changed. Its texts are lower case without a full stop, with literals in backticks; they
-//! never hold a value that came from the environment. None can be made without saying what was
-//! expected and what to do.
+//! never hold a value that came from the environment. None can be made without an expectation and a
+//! hint.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -31,11 +31,11 @@ pub struct Problem {
     pub line: usize,
     /// The column, from 1, in characters.
     pub column: usize,
-    /// What is wrong.
+    /// The error.
     pub message: String,
-    /// What was expected there.
+    /// The expectation.
     pub expected: String,
-    /// What to do about it.
+    /// The next step.
     pub hint: String,
 }
 

@@ -9,7 +9,7 @@ use super::problem::Problem;
 /// megabytes takes time, and there may be one for each of its lines.
 const PROBLEMS_MAX: usize = 100;
 
-/// What is wrong with a file, as far as it is known.
+/// The problems of a file that have been found so far.
 #[derive(Debug)]
 pub(crate) struct ProblemList<'t> {
     file: &'t Path,
@@ -40,14 +40,14 @@ impl<'t> ProblemList<'t> {
         self.problems.len() >= PROBLEMS_MAX
     }
 
-    /// Counts one more problem if it would not be kept, and says whether it did: for problems whose
-    /// words take time.
+    /// Counts one more problem if the list is full, and returns whether it was: for problems whose
+    /// text takes time to write.
     pub(crate) fn omit_if_full(&mut self) -> bool {
         self.omitted += usize::from(self.is_full());
         self.is_full()
     }
 
-    /// One more at a place of the text: what was met, what was expected there, and what to do.
+    /// Adds a problem at a place of the text: what was found, what was expected there, and a hint.
     pub(crate) fn push_at(
         &mut self,
         at: Range<usize>,
@@ -65,7 +65,8 @@ impl<'t> ProblemList<'t> {
         }
     }
 
-    /// All of them in the order of the file. `retry` is what to do once the first ones are mended.
+    /// All of them in the order of the file. `retry` is the hint for after the first ones are
+    /// mended.
     pub(crate) fn into_problems(mut self, retry: &str) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| problem.span.start);
         self.problems.dedup();

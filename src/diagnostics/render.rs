@@ -1,5 +1,4 @@
-//! Problems as they are shown: as rustc draws its errors, with the line, what was expected and a
-//! hint.
+//! Renders problems as rustc does its errors: with the line, the expectation and a hint.
 
 use std::fmt::Write as _;
 
@@ -13,7 +12,7 @@ pub fn render(problems: &[Problem], color: bool) -> String {
     render_as(&Level::ERROR, problems, color)
 }
 
-/// The same for what stops nothing.
+/// The same for warnings.
 pub(crate) fn render_warnings(problems: &[Problem], color: bool) -> String {
     render_as(&Level::WARNING, problems, color)
 }

@@ -12,7 +12,7 @@ use super::handler::Handler;
 use super::listener::{AcceptedStream, Listener};
 use super::port::{Port, PortLimits};
 
-/// How long to wait for a place to be given up after the system refused a connection (out of file
+/// How long to wait for a connection to end after the system refused a new one (out of file
 /// descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -59,8 +59,8 @@ async fn accept_loop<A: Handler>(
                     tracing::warn!(%error, %address, "a connection could not be taken");
                 }
                 is_failing = true;
-                // The system may be out of what a connection needs: then one of ours ends for it,
-                // as where there is no place.
+                // The system may be out of a resource that a connection needs: then an open
+                // connection ends for the new one, as where all places are taken.
                 table.evict();
                 table.wait_for_end(ACCEPT_PAUSE).await;
                 continue;

@@ -1,5 +1,5 @@
-//! `Accept` (RFC 9110, section 12.5.1), as far as scrapers of metrics need it: is `OpenMetrics`
-//! asked for, and rather than the text format?
+//! `Accept` (RFC 9110, section 12.5.1), as far as scrapers of metrics need it: whether
+//! `OpenMetrics` is preferred to the text format.
 
 /// A media range of `Accept`, with its place in the list.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ struct Preference {
     place: Option<usize>,
 }
 
-/// Whether `OpenMetrics` 1.0.0 is wanted rather than the text format 0.0.4. Where nothing is asked
-/// for, or anything will do, it is not.
+/// Whether `OpenMetrics` 1.0.0 is preferred to the text format 0.0.4. Without a header, or where
+/// any type is accepted alike, it is not.
 pub(super) fn accepts_open_metrics(accept: &str) -> bool {
     let ranges: Vec<_> =
         accept.split(',').enumerate().filter_map(|(place, range)| parse(range, place)).collect();
@@ -71,7 +71,8 @@ fn parse(range: &str, place: usize) -> Option<MediaRange<'_>> {
     Some(parsed)
 }
 
-/// `0` to `1` with up to three digits after the point; a range whose weight is none is passed over.
+/// A weight is `0` to `1` with up to three digits after the point; a range with another one is
+/// skipped.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
 fn quality(text: &str) -> Option<u16> {
     let quality = text.parse::<f64>().ok().filter(|quality| (0.0..=1.0).contains(quality))?;
@@ -82,7 +83,7 @@ fn quality(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    /// What Prometheus 3.0 sends.
+    /// The header of Prometheus 3.0.
     const PROMETHEUS: &str = "application/openmetrics-text;\
         version=1.0.0;escaping=allow-utf-8;q=0.6,\
         application/openmetrics-text;version=0.0.1;q=0.5,\

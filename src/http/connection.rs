@@ -1,12 +1,12 @@
-//! One connection: requests in, answers out, until it ends, is drained, or is told to end.
+//! One connection: requests in, answers out, until it ends, is drained, or is evicted.
 //!
 //! hyper's own header timeout also runs while a kept-alive connection is idle, and closing an idle
-//! connection races with the consumer's next request. So the clocks here run only while something
-//! is unfinished (`progress.rs`), and an idle connection is closed only where another needs its
-//! place (`connection_table.rs`). Draining follows the same thought: HTTP/1.1 connections stay open
-//! and say `Connection: close` with their next answer; HTTP/2 has GOAWAY. An answer of unknown
-//! length (a stream of events) holds no drain up: who still has one open when connections are
-//! closed is cut off.
+//! connection races with the consumer's next request. So the clocks here run only while a frame, a
+//! request or an answer is unfinished (`progress.rs`), and an idle connection is closed only where
+//! another needs its place (`connection_table.rs`). Draining avoids the same race: HTTP/1.1
+//! connections stay open and send `Connection: close` with their next answer; HTTP/2 has GOAWAY. An
+//! answer of unknown length (a stream of events) delays no drain: it is cut off when connections
+//! are closed.
 
 use std::convert::Infallible;
 use std::future::{poll_fn, ready};
@@ -36,12 +36,12 @@ use super::request::{
     AnswerBody, HttpConnection, RequestBody, RequestGuard, UnansweredRequest, head_bytes,
 };
 
-/// How long an idle HTTP/1.1 connection that was told to leave still takes a request: one that was
-/// sent just before is here by then. HTTP/2 says which requests it has taken.
+/// How long an idle HTTP/1.1 connection that is evicted still takes a request: one that was sent
+/// just before arrives within that time. HTTP/2 names the requests that it has taken.
 const LINGER: Duration = Duration::from_millis(5);
 /// Flow-control windows of HTTP/2, in bytes: RFC 9113's own. Requests have no bodies but small ones
-/// and an API server's reviews, which come from nearby; a connection's window is what its peer can
-/// make us hold unasked.
+/// and an API server's reviews, which come from nearby; a connection's window is the memory that
+/// its peer can fill without a reservation.
 const WINDOW_BYTES: u32 = 64 * 1024 - 1;
 /// Streams of one HTTP/2 connection that its peer reset before we came to them; more end it
 /// (CVE-2023-44487).
@@ -49,14 +49,14 @@ const RESETS_MAX: usize = 64;
 /// Streams of one HTTP/2 connection that we reset for an error of its peer's; more end it. hyper's
 /// own is 1024.
 const ERRORS_MAX: usize = 64;
-/// Bytes of one HTTP/2 stream that may wait to be sent before its answer is asked for more: a
-/// stream of events. hyper's own is 400 KiB.
+/// Bytes of one HTTP/2 stream that may wait to be sent before its answer is polled for more (a
+/// stream of events, say). hyper's default is 400 KiB.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// How often an HTTP/2 peer is asked whether it lives, and how long it may take to say so.
+/// The interval of pings to an HTTP/2 peer, and how long its answer to one may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_MAX: Duration = Duration::from_secs(20);
 
-/// Serves one connection until it ends, is drained, or is told to end.
+/// Serves one connection until it ends, is drained, or is evicted.
 pub(super) async fn serve_connection<IO, A>(
     io: IO,
     on_tcp: bool,
@@ -77,7 +77,7 @@ pub(super) async fn serve_connection<IO, A>(
     let service = service_fn(move |request: Request<Incoming>| {
         let guard = RequestGuard::begin(connection.clone());
         let unanswered = UnansweredRequest(guard.clone());
-        // Before anything of ours is on the heap for it: whoever is refused costs little.
+        // Before anything is allocated for the request: a refusal costs little.
         if !guard.reserve(head_bytes(&request)) {
             let response = refuse(&handler, request.headers(), guard.clone());
             return Either::Left(ready(Ok::<_, Infallible>(with_connection_close(
@@ -105,7 +105,7 @@ pub(super) async fn serve_connection<IO, A>(
     }
 }
 
-/// Says that the connection ends with this answer, where it does. HTTP/2 has GOAWAY.
+/// Adds `Connection: close` where the connection ends with this answer. HTTP/2 has GOAWAY.
 fn with_connection_close<B>(
     mut response: Response<B>,
     guard: &RequestGuard,
@@ -117,7 +117,7 @@ fn with_connection_close<B>(
     response
 }
 
-/// Waits until a connection has said whether it is HTTP/2. `None`: it has not, and is over.
+/// Waits until the first bytes show whether a connection is HTTP/2. `None`: it ended before.
 async fn detect_http2<IO: AsyncRead + Unpin>(
     io: &mut ObservedStream<IO>,
     progress: &Progress,

@@ -1,14 +1,14 @@
 //! The connections of a port: how many there are, and which one ends where another needs its place.
 //!
-//! An eighth of a port's places is kept for whoever asks last: once the others are taken, each
-//! connection that comes makes one end. First that whose unfinished request, handshake or unread
-//! answer is overdue; then that on which we have waited longest for the peer, or for its next
-//! request; last a stream that the peer keeps open. A request that arrived whole and is being
-//! answered ends for nobody. Who has just come is the last in this order, and has sent what it
-//! wants before its turn comes.
+//! An eighth of a port's places is reserved for new connections: once the others are taken, each
+//! new connection makes an old one end. First the one whose unfinished request, handshake or unread
+//! answer is overdue; then the one that has waited longest for its peer, or for its next request;
+//! last a stream that the peer keeps open. A connection whose request arrived whole and is being
+//! answered is never evicted. A new connection is the last in this order, and has sent its request
+//! before its turn comes.
 //!
-//! An idle connection is told to leave, not cut off, so that a request which is on its way to it is
-//! still answered.
+//! An idle connection is asked to leave, not cut off, so that a request which is on its way to it
+//! is still answered.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,11 +27,11 @@ use super::port_metrics::PortMetrics;
 use super::progress::Progress;
 use super::request_bytes::RequestBytes;
 
-/// Of so many places one is kept for whoever asks last.
+/// One place in so many is reserved for new connections.
 const RESERVED_FRACTION: usize = 8;
-/// How long a connection that was told to leave may take, where nothing is under way on it.
+/// How long an evicted connection may take to close, where no request is under way on it.
 const LEAVING_MAX: Duration = Duration::from_secs(1);
-/// How long it has at least, however many wait for a place: for what was on its way to it.
+/// How long it has at least, however many wait for a place: for a request that is on its way to it.
 const LEAVING_MIN: Duration = Duration::from_millis(10);
 /// How often to look again where every place has a request that is being answered.
 const EVICTION_RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -51,9 +51,9 @@ struct ConnectionTableInner {
     metrics: PortMetrics,
     /// Short and private: taken as a connection comes and goes, and to look for one that can end.
     connections: Mutex<OpenConnections>,
-    /// Told when a connection has ended.
+    /// Notified when a connection has ended.
     ended: Notify,
-    /// What requests hold.
+    /// The bytes that the port's requests hold.
     request_bytes: Arc<RequestBytes>,
 }
 
@@ -61,17 +61,17 @@ struct ConnectionTableInner {
 struct OpenConnections {
     all: HashMap<u64, Arc<Progress>>,
     next: u64,
-    /// How many of them were told to end.
+    /// How many of them are evicted but still open.
     leaving: usize,
-    /// Those that end next, the first last. What a connection waits for only ever becomes younger,
-    /// so as long as one of these is as it was, no other is before it.
+    /// The connections that are evicted next, the first one last. The wait of a connection only
+    /// ever becomes shorter, so as long as one of these is unchanged, no other comes before it.
     candidates: Vec<(u64, EvictionCandidate)>,
     /// Until when it is not worth while to look again for one that holds too much.
     search_again_at: Option<Instant>,
 }
 
 impl OpenConnections {
-    /// Tells the connection that can end best to end, and says what it was doing.
+    /// Evicts the best candidate, and returns what it was doing.
     fn evict(&mut self, now: Instant) -> Option<ConnectionState> {
         for must_rank in [false, true] {
             if must_rank {
@@ -114,7 +114,7 @@ impl OpenConnections {
         self.candidates.sort_unstable_by_key(|candidate| std::cmp::Reverse(key(candidate)));
     }
 
-    /// Tells a connection to end at once.
+    /// Ends a connection at once.
     fn end(&mut self, number: u64) {
         if let Some(connection) = self.all.get(&number) {
             self.leaving += usize::from(!connection.is_leaving());
@@ -122,7 +122,7 @@ impl OpenConnections {
         }
     }
 
-    /// Ends as many of those that are overdue as hold `excess` bytes, who is so longest first.
+    /// Ends as many overdue connections as hold `excess` bytes, the longest overdue first.
     fn end_overdue(&mut self, now: Instant, excess: usize) -> Vec<u64> {
         let held = self.all.iter().filter(|(_, connection)| connection.held_bytes() > 0);
         let overdue = held
@@ -183,7 +183,7 @@ impl ConnectionTable {
         if self.count_staying() + reserve >= max {
             self.0.metrics.connections_full.inc();
             self.evict();
-            // Whoever has just come gets its turn before the next one comes.
+            // The new connection gets its turn before the next one is accepted.
             tokio::task::yield_now().await;
         }
         loop {
@@ -206,7 +206,7 @@ impl ConnectionTable {
         ConnectionSlot { table: self.clone(), number, progress }
     }
 
-    /// Connections that were not told to end.
+    /// Connections that are not evicted.
     fn count_staying(&self) -> usize {
         let connections = self.lock();
         connections.all.len() - connections.leaving
@@ -217,7 +217,7 @@ impl ConnectionTable {
         let _ = tokio::time::timeout(limit, self.0.ended.notified()).await;
     }
 
-    /// Tells the connection that can end best to end, if any can.
+    /// Evicts the best candidate, if there is one.
     pub(super) fn evict(&self) {
         let evicted = self.lock().evict(Instant::now());
         if let Some(doing) = evicted {
@@ -240,7 +240,7 @@ impl ConnectionTable {
         longest.map(|connection| connection.signal_eviction(EvictionSignal::CloseNow)).is_some()
     }
 
-    /// Ends what has passed a bound in time.
+    /// Ends the connections that have passed a bound in time.
     pub(super) fn end_expired(&self) {
         let now = Instant::now();
         let (mut handshakes, mut requests, mut answers) = (0, 0, 0);
@@ -284,12 +284,13 @@ impl ConnectionTable {
         }
     }
 
-    /// Reserves `bytes` for a request of this connection; `false`: it has to be refused.
+    /// Reserves `bytes` for a request of this connection; `false`: the request has to be refused.
     ///
-    /// Its share of what the port may hold is each connection's own, whatever the others do. Beyond
-    /// that, where all requests together hold too much, or open streams most of what there is,
-    /// those end that have not read an answer or not sent the rest of a request for too long; else,
-    /// where it is too much, one whose body arrives and that holds more than this one.
+    /// Each connection has a share of the port's bytes that is its own, whatever the others do.
+    /// Beyond that, where all requests together hold too much, or open streams most of it, those
+    /// connections end that have left an answer unread or a request unfinished for too long;
+    /// failing that, where the port's bytes are exhausted, one whose body is arriving and that
+    /// holds more than this one.
     pub(super) fn reserve(&self, own: &Progress, bytes: usize) -> bool {
         own.add_held_bytes(bytes);
         let port = &self.0.request_bytes;
@@ -306,7 +307,7 @@ impl ConnectionTable {
             ended.extend(connections.end_largest(own.held_bytes()));
         }
         if may_search && ended.is_empty() {
-            // Each look is at all connections, and whoever is refused may ask again at once.
+            // Each search looks at all connections, and a refused peer may ask again at once.
             connections.search_again_at = Some(now + EVICTION_RETRY_INTERVAL);
         }
         let is_own = |number: &u64| {
@@ -366,7 +367,7 @@ mod tests {
             tokio::time::advance(Duration::from_millis(1)).await;
         }
         assert!(orders(&places).iter().all(|leaving| !leaving));
-        // The first asked something in between: it is no longer the one who has waited longest.
+        // The first sent a request in between: it is no longer the one that has waited longest.
         places[0].progress.begin_request(false);
         places[0].progress.end_request(false);
         places.push(table.acquire_slot(false).await);
@@ -424,8 +425,8 @@ mod tests {
         answer_without_end(&places[1], 0..4);
         assert!(table.reserve(&places[0].progress, 1));
         answer_without_end(&places[2], 0..12);
-        // They had no time to read; whoever is above its share is refused meanwhile, and costs
-        // nobody a connection.
+        // They had no time to read; requests above a connection's share are refused meanwhile, and
+        // no connection ends for them.
         assert!(!table.reserve(&places[2].progress, 1));
         assert_eq!(leaving(), [false; 3]);
         tokio::time::advance(super::super::progress::OVERDUE * 2).await;
@@ -476,7 +477,7 @@ mod tests {
         let leaving = || (own.progress.is_leaving(), other.progress.is_leaving());
         other.progress.begin_request(true);
         assert!(table.reserve(&other.progress, 90));
-        // The other is answered, and may hold what it holds; each has its share.
+        // The other is being answered, and keeps its bytes; each has its share.
         assert!(table.reserve(&own.progress, 10) && !table.reserve(&own.progress, 20));
         assert_eq!(leaving(), (false, false));
         // Its body still arrives, and it is the greater.

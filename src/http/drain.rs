@@ -1,4 +1,5 @@
-//! The wait of whoever was told to stop: until those who ask have nothing more to ask.
+//! The wait for a quiet port: a process that is told to stop answers until no request has come for
+//! a while.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
-//! What a port's table of connections decides by, and what it decides: who ends where another one
-//! needs the place.
+//! The order of eviction: the facts about a connection by which a port's table decides which one
+//! ends for a new one.
 
 use tokio::time::Instant;
 
-/// What a connection is doing, where it can be ended for another one.
+/// What a connection is doing, where it may be evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ConnectionState {
     /// A TLS handshake arrives.
@@ -14,19 +14,18 @@ pub(super) enum ConnectionState {
     Answer,
     /// Nothing.
     Idle,
-    /// The peer has asked to be kept waiting: a stream of events, an invalidation that waits for
-    /// the fleet.
+    /// The peer chose to wait: a stream of events, an invalidation that waits for the fleet.
     Stream,
 }
 
-/// Who of those that can end ends first, and why: the smallest.
+/// The order of eviction, with its reason: the smallest is evicted first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum EvictionRank {
     /// Something unfinished is [`OVERDUE`](super::progress::OVERDUE).
     Overdue,
     /// We wait for the peer, or for its next request.
     Waiting,
-    /// The peer waits, as it asked to.
+    /// The peer waits, as it chose to.
     Stream,
 }
 
@@ -37,7 +36,7 @@ pub(super) struct EvictionCandidate {
     pub(super) rank: EvictionRank,
     /// Of one rank, the earlier ends first.
     pub(super) since: Instant,
-    /// What it does.
+    /// What the connection is doing.
     pub(super) state: ConnectionState,
 }
 
@@ -49,7 +48,7 @@ impl EvictionCandidate {
     }
 }
 
-/// What the table has told a connection to do.
+/// The way in which a connection is evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EvictionSignal {
     /// Go on.

@@ -5,8 +5,8 @@
 //! (<https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>) and the
 //! text format 0.0.4 (<https://prometheus.io/docs/instrumenting/exposition_formats/>). The library
 //! writes `OpenMetrics`. Here a family's samples are put into one order, which a hash table does
-//! not have between two runs, and the text format is made of what the library wrote: a family has
-//! its name with the suffix that its samples carry, only types that the format knows, and neither
+//! not have between two runs, and the text format is converted from the library's output: a family
+//! has its name with the suffix that its samples carry, only types that the format has, and neither
 //! units, exemplars nor an end.
 
 use std::fmt::Write as _;
@@ -52,7 +52,7 @@ pub(crate) fn respond<B: From<String>>(headers: &HeaderMap, registry: &Registry)
     response
 }
 
-/// What the library makes of a registry: `OpenMetrics`.
+/// A registry as `OpenMetrics`, written by the library.
 pub(crate) fn encode(registry: &Registry) -> Option<String> {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, registry).ok()?;
@@ -108,7 +108,7 @@ fn families(open_metrics: &str) -> Vec<MetricFamily<'_>> {
     families
 }
 
-/// Of a list whose last element is still read.
+/// Appends to a list whose last element is still being read.
 trait ExtendLast<T> {
     fn extend_last(&mut self, change: impl FnOnce(&mut T));
 }
@@ -145,7 +145,7 @@ impl MetricFamily<'_> {
         // The text format escapes no quote there.
         let help = self.help.replace("\\\"", "\"");
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        // Its creation is a sample of a family of its own there, which nobody asked for.
+        // The creation time would be a family of its own in the text format; it is left out.
         let created = format!("{}_created", self.name);
         for sample in self.samples.iter().filter(|sample| name_of(sample) != created) {
             let _ = writeln!(text, "{}", without_exemplar(sample));
@@ -182,7 +182,7 @@ fn without_exemplar(sample: &str) -> &str {
     exemplar.map_or(sample, |at| &sample[..labels + at])
 }
 
-/// The labels of a sample less the bound of its bucket: what the lines of one metric share.
+/// The labels of a sample less the bound of its bucket: the lines of one metric share them.
 fn metric_labels(sample: &str) -> Vec<String> {
     let labels = &sample[name_of(sample).len()..end_of_labels(sample)];
     let labels = labels.trim_start_matches('{').trim_end_matches('}');

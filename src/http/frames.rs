@@ -5,7 +5,7 @@
 //! here, that is hyper's work: a peer that breaks the rules makes its own connection look busier or
 //! idler than it is, and can make it look as heavy as its streams may be.
 
-/// What a client of HTTP/2 says first.
+/// The preface that a client of HTTP/2 sends first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const DATA: u8 = 0;
@@ -25,13 +25,13 @@ pub(super) struct FrameHead {
 }
 
 impl FrameHead {
-    /// Whether its sender has nothing more to say on this stream.
+    /// Whether the sender ends this stream with the frame.
     pub(super) fn ends_stream(self) -> bool {
         self.resets_stream()
             || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)
     }
 
-    /// Whether both sides have nothing more to say on this stream.
+    /// Whether the frame ends the stream for both sides.
     pub(super) fn resets_stream(self) -> bool {
         self.kind == RST_STREAM
     }
@@ -97,12 +97,12 @@ impl FrameReader {
     }
 }
 
-/// What a client sends: HTTP/2 after its preface, or something else.
+/// The protocol of a client: HTTP/2 after its preface, or another.
 #[derive(Debug)]
 pub(super) enum Inbound {
     /// So many bytes of the preface came, and nothing else.
     Undecided(usize),
-    /// HTTP/1.1, or nothing that is known.
+    /// HTTP/1.1, or an unknown protocol.
     Other,
     /// HTTP/2.
     Http2(FrameReader),

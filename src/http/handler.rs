@@ -1,4 +1,4 @@
-//! What a port needs of whoever answers its requests.
+//! The interface between a port and the handler of its requests.
 
 use std::convert::Infallible;
 
@@ -8,13 +8,13 @@ use hyper::body::Body;
 
 use super::request::RequestBody;
 
-/// What answers the requests of a port: the consumers' side, the admin port, the webhook. Clones
-/// share everything.
+/// Answers the requests of a port: implemented by the consumers' side, the admin port and the
+/// webhook. Clones share everything.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// What its answers hold.
+    /// The body of its answers.
     type Body: Body<Data = Bytes, Error = Infallible> + Unpin + Send + 'static;
 
-    /// Answers one request; `on_tcp` says whether its `Host` matters.
+    /// Answers one request; `on_tcp`: it came over TCP, so its `Host` must be checked.
     fn handle(
         &self,
         request: Request<RequestBody>,

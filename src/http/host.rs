@@ -1,16 +1,15 @@
-//! Whom a request on a TCP port must be addressed to, so that no web page reaches us by DNS
-//! rebinding.
+//! The check of `Host` on a TCP port, so that no web page reaches the sidecar by DNS rebinding.
 
 use std::net::IpAddr;
 
 use http::Request;
 use http::header::HOST;
 
-/// What a request that is addressed to nobody here is told.
+/// The detail of a 421.
 pub(crate) const MISDIRECTED_DETAIL: &str =
     "expected `localhost`, a loopback address or a name given with `--allow-host`";
 
-/// The names under which we answer: loopback always, and what `--allow-host` adds.
+/// The names in `Host` that are answered: loopback always, and those of `--allow-host`.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedHosts(Vec<String>);
 

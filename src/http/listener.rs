@@ -1,4 +1,4 @@
-//! Bound sockets: TCP, and Unix sockets whose file has exactly the permissions that were asked for.
+//! Bound sockets: TCP, and Unix sockets whose file has exactly the configured permissions.
 
 use std::io;
 use std::net::SocketAddr;
@@ -76,25 +76,26 @@ impl Listener {
     }
 }
 
-/// Connections that the kernel keeps for us until they are taken. One more is not answered until
-/// its client has asked again, a second later; the system's own bound (`somaxconn`) is 4096 since
-/// Linux 5.4.
+/// Connections that the kernel queues until they are accepted. One beyond them is answered only
+/// once its client has tried again, a second later; the system's own bound (`somaxconn`) is 4096
+/// since Linux 5.4.
 const BACKLOG: u32 = 4096;
 
-/// Bytes of answers that the kernel holds for a connection whose peer does not read: Linux takes
-/// twice as many as it is told, and 4 MiB of each where it is left to itself.
+/// Bytes of answers that the kernel holds for a connection whose peer does not read: Linux reserves
+/// twice the number that is set, and up to 4 MiB where none is.
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
 fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // What `TcpListener::bind` does too: connections of before that linger are not in the way.
+    // `TcpListener::bind` sets it too: lingering connections of a predecessor do not block the
+    // address.
     socket.set_reuseaddr(true)?;
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// A socket file that nobody listens on is a crashed predecessor's, and is replaced.
+/// A socket file without a listener is a crashed predecessor's, and is replaced.
 fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -110,7 +111,8 @@ fn bind_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, u64)> {
         Err(_) => {}
     }
     let socket = bind_private(path, mode)?;
-    // As wide as was asked for, whatever the umask. Nobody connects before it listens.
+    // The permissions are exactly `mode`, whatever the umask. No client connects before the socket
+    // listens.
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok((socket.listen(BACKLOG)?, std::fs::metadata(path)?.ino()))
 }

@@ -1,12 +1,12 @@
-//! HTTP/1.1 and HTTP/2 as a server: what `serve`, `admin` and the webhook share.
+//! HTTP/1.1 and HTTP/2 as a server, shared by `serve`, `admin` and the webhook.
 //!
 //! A [`Listener`] is bound to a [`ListenAddress`]; [`accept()`] takes its connections within
-//! [`PortLimits`] and hands each request to a [`Handler`], which knows what is asked and what the
-//! answer is; [`ProblemDetails`] writes one that is an error. What a peer can send, hold or delay
-//! is bounded here, so that no handler has to think of it. [`drain_until_quiet`] waits for the end
-//! of what is under way.
+//! [`PortLimits`] and hands each request to a [`Handler`], which decides on the answer;
+//! [`ProblemDetails`] writes an error as one. The bytes and the time that a peer can take are
+//! bounded here, so that no handler has to think of it. [`drain_until_quiet`] waits for the end of
+//! the requests under way.
 //!
-//! This room knows neither datasets nor what its handlers do.
+//! This room knows neither datasets nor its handlers.
 
 mod accept;
 mod accept_header;

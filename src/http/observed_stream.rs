@@ -1,4 +1,5 @@
-//! A connection's stream, which tells its [`Progress`] what comes and what the peer takes.
+//! A connection's stream, which reports to its [`Progress`] the frames that arrive and the bytes
+//! that the peer reads.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,16 +15,16 @@ use super::frames::{FrameReader, Inbound, PREFACE};
 use super::progress::Progress;
 use super::request_bytes::ReadPace;
 
-/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all that has come
-/// before it hands on the first request of it: what a peer sends at once would be held decoded,
-/// head by head, before any of it can be weighed or refused.
+/// Bytes that a connection reads before others get their turn. HTTP/2 takes in all bytes that have
+/// arrived before it hands on the first request: a burst of requests would be held decoded, head by
+/// head, before any of it can be weighed or refused.
 const TURN_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes that are read at once where the streams of a port take most of what its requests may hold:
-/// the shortest requests, of 12 bytes, open five streams with them.
+/// Bytes that are read at once where the streams of a port take most of its bytes for requests: the
+/// shortest requests, of 12 bytes, open five streams with them.
 const SMALL_READ_BYTES: usize = 64;
-/// How long a connection whose streams take more than its share of that waits before it reads the
-/// next. It goes on reading, since the credit for what it is to be sent comes this way too.
+/// How long a connection whose streams take more than its share waits before the next read. It goes
+/// on reading, since window updates for its answers come this way too.
 const SLOW_READ_PAUSE: Duration = Duration::from_millis(5);
 
 /// The stream of one connection, after the handshake.
@@ -32,11 +33,11 @@ pub(super) struct ObservedStream<IO> {
     progress: Arc<Progress>,
     inbound: Inbound,
     outbound: FrameReader,
-    /// What came first and was read to know the protocol; the protocol reads it again.
+    /// The first bytes, which were read to detect the protocol; the protocol reads them again.
     preface: Preface,
-    /// The system did not take all of what was written last.
+    /// The system did not take all bytes of the last write.
     is_write_pending: bool,
-    /// It has been said so.
+    /// The pending write has been reported.
     is_unwritten_reported: bool,
     /// Until when a slow read waits.
     pause: Option<Pin<Box<Sleep>>>,
@@ -111,7 +112,7 @@ impl<IO: AsyncRead + Unpin> ObservedStream<IO> {
                 ready!(Pin::new(&mut self.io).poll_read(cx, &mut buf))?;
                 let length = buf.filled().len();
                 if length == 0 {
-                    // Whoever parses it says what is missing.
+                    // The parser of the protocol reports what is missing.
                     return Poll::Ready(Ok(false));
                 }
                 let (bytes, before) = (*bytes, *received);

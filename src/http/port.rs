@@ -1,4 +1,4 @@
-//! What the connections of a port share: its bounds, its counters, and how far its end has come.
+//! The bounds of a port, and the state that its connections share: counters, activity, drain.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,12 +13,12 @@ use super::port_metrics::PortMetrics;
 /// The bounds of a port.
 #[derive(Debug, Clone, Copy)]
 pub struct PortLimits {
-    /// Connections open at once, an eighth of them kept for whoever asks last.
+    /// Connections open at once, an eighth of them reserved for new ones.
     pub connections_max: usize,
     /// How long a request's head may take to arrive, from its first byte on; also a TLS handshake,
     /// and an HTTP/2 frame.
     pub head: Duration,
-    /// How long a request's body may take to arrive, from when whoever answers wants it.
+    /// How long a request's body may take to arrive, counted from when the handler reads it.
     pub body: Duration,
     /// How long an answer may take to be read, from when its reader first lags.
     pub answer: Duration,
@@ -28,20 +28,19 @@ pub struct PortLimits {
     pub headers_max: usize,
     /// HTTP/2 streams of one connection.
     pub streams_max: u32,
-    /// Bytes that all requests under way may hold, their heads and bodies and what each costs
-    /// beside, but for what whoever answers them needs.
+    /// Bytes that all requests under way may hold: heads, bodies, and the overhead of each, but not
+    /// the memory of their handlers.
     pub request_bytes_max: usize,
 }
 
-/// What the requests on the way to the admin port, or to the probes, may hold: dozens of bodies of
-/// the longest, and each connection's share a few requests.
+/// The same for the admin port and the probes: dozens of bodies of the longest, and each
+/// connection's share a few requests.
 const AUXILIARY_REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// HTTP/2 streams of one connection there: nobody asks for so much at once.
+/// HTTP/2 streams of one connection there: no honest client opens so many at once.
 const AUXILIARY_STREAMS_MAX: u32 = 16;
 
 impl PortLimits {
-    /// The same for a port beside that of the consumers, on which little is asked: the admin port,
-    /// probes.
+    /// The bounds of a port with little traffic: the admin port, probes.
     #[must_use]
     pub fn auxiliary(self) -> Self {
         Self {
@@ -70,10 +69,10 @@ impl Default for PortLimits {
     }
 }
 
-/// What the connections of a port share.
+/// The state that the connections of a port share.
 #[derive(Debug, Clone)]
 pub struct Port {
-    /// What is under way.
+    /// The requests under way.
     pub activity: Activity,
     /// How far the end has come.
     pub drain: watch::Receiver<DrainPhase>,
@@ -94,7 +93,7 @@ pub enum DrainPhase {
     Closing,
 }
 
-/// What is under way on all connections of a port, so that a drain knows when it is quiet.
+/// The requests under way on all connections of a port, so that a drain sees when it is quiet.
 #[derive(Debug, Clone)]
 pub struct Activity(Arc<ActivityInner>);
 

@@ -16,7 +16,7 @@ pub struct PortMetrics {
     pub connections: Gauge,
     /// Connections that came while all places but the kept ones were taken.
     pub connections_full: Counter,
-    /// Connections that ended to make room, by what they were doing.
+    /// Connections that were evicted, by what they were doing.
     evicted: Family<ConnectionStateLabel, Counter>,
     /// Connections closed because a request's head took too long to arrive.
     pub slow_requests: Counter,

@@ -1,4 +1,4 @@
-//! Writes `application/problem+json` (RFC 9457). Which problems there are, each side says itself.
+//! Writes `application/problem+json` (RFC 9457). Each side has its own kinds of problems.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER}
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-/// What all problems of one type have in common.
+/// The members that all problems of one type share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProblemType {
     /// The last part of `urn:bfb:…`.
@@ -23,7 +23,7 @@ impl ProblemType {
     /// Something of the request is reserved or wrong.
     pub(crate) const BAD_REQUEST: Self =
         Self::new("bad-request", StatusCode::BAD_REQUEST, "the request is not understood");
-    /// The method is none that the path has; the answer says in `Allow` which it has.
+    /// The path does not have the method; `Allow` lists those that it has.
     pub(crate) const METHOD_NOT_ALLOWED: Self = Self::new(
         "method-not-allowed",
         StatusCode::METHOD_NOT_ALLOWED,
@@ -47,18 +47,18 @@ impl ProblemType {
 pub struct ProblemDetails<'a, E> {
     /// Its type.
     pub problem_type: ProblemType,
-    /// What was met and expected.
+    /// What was found, and what was expected.
     pub detail: Option<Cow<'a, str>>,
     /// Members of its own (RFC 9457 section 3.2); serializes as a struct or a map.
     pub extensions: E,
-    /// How long to wait before the next try, where that is known: a 503 says so in `Retry-After`.
+    /// How long to wait before the next try, where that is known: sent with a 503 as `Retry-After`.
     pub retry_after: Option<Duration>,
     /// The value of `Allow`, where the status is 405.
     pub allow: Option<&'static str>,
 }
 
 impl<E: Serialize> ProblemDetails<'_, E> {
-    /// The answer. `trace_id` is the trace in which the log tells more.
+    /// The answer. `trace_id` names the trace; the log holds the details under it.
     pub fn into_response(self, trace_id: &str) -> Response<Bytes> {
         let ProblemType { name, status, title } = self.problem_type;
         let body = ProblemBody {

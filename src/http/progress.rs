@@ -1,9 +1,9 @@
-//! What one connection is doing, and since when its peer keeps us waiting.
+//! What one connection is doing, and since when its peer keeps it waiting.
 //!
-//! A peer owes us something while a handshake, a request's head or body, or an HTTP/2 frame has
-//! begun and not ended, and while an answer is not read. We owe the peer something while a request
-//! that arrived whole is being answered. A connection on which nobody owes anything is idle. By
-//! these three the table of a port's connections decides who ends.
+//! The peer keeps it waiting while a handshake, a request's head or body, or an HTTP/2 frame has
+//! begun and not ended, and while an answer is not read. The port keeps the peer waiting while a
+//! request that arrived whole is being answered. A connection on which neither waits is idle. By
+//! these three the table of a port's connections decides which one is evicted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -21,9 +21,9 @@ use super::frames::FrameHead;
 use super::port::PortLimits;
 use super::request_bytes::{ReadPace, RequestBytes, STREAM_BYTES};
 
-/// Who takes longer than this, for what an honest peer on the same machine sends or reads in a
-/// millisecond, is the first to end where places are wanted. Before that, an answer that is not
-/// read yet ends for nobody.
+/// An honest peer on the same machine sends or reads within a millisecond; a connection that takes
+/// longer than this is the first to be evicted. Before that, no connection ends for an unread
+/// answer.
 pub(super) const OVERDUE: Duration = Duration::from_millis(500);
 
 /// The state of one connection.
@@ -31,13 +31,13 @@ pub(super) const OVERDUE: Duration = Duration::from_millis(500);
 pub(super) struct Progress {
     /// Short and private: its connection's tasks write it, the port's table reads it.
     state: Mutex<ProgressState>,
-    /// Told of an order.
+    /// Notified of an eviction.
     eviction_signalled: Notify,
     /// Bytes that its requests hold, its open HTTP/2 streams among them.
     held_bytes: AtomicUsize,
     /// How many HTTP/2 streams are open.
     open_streams: AtomicUsize,
-    /// What the requests of its port hold, those of this connection among them.
+    /// The bytes that all requests of its port hold, with those of this connection.
     port: Arc<RequestBytes>,
     /// Bytes that were read since the connection's task last gave others their turn.
     turn_bytes: AtomicUsize,
@@ -50,9 +50,9 @@ struct ProgressState {
     head_since: Option<Instant>,
     /// Since when each body arrives of those that do, the oldest first.
     bodies: VecDeque<Instant>,
-    /// Requests that are not answered yet, those whose body arrives among them.
+    /// Requests that are not answered yet, with those whose body is arriving.
     unanswered: usize,
-    /// Those of them that asked to be kept waiting.
+    /// Those of them whose callers chose to wait.
     waiting_requests: usize,
     /// Answers without an end.
     endless_answers: usize,
@@ -66,7 +66,7 @@ struct ProgressState {
     /// When something last ended.
     quiet_since: Instant,
     eviction: EvictionSignal,
-    /// When it was told to leave.
+    /// When it was evicted.
     leaving_since: Option<Instant>,
 }
 
@@ -117,8 +117,8 @@ impl Progress {
         }
     }
 
-    /// Bytes of HTTP/2 came: `within` says whether they end within something unfinished, and
-    /// `completed` whether something else ended before.
+    /// Bytes of HTTP/2 arrived: `within`: they end within an unfinished frame, and `completed`:
+    /// another one ended before.
     pub(super) fn receive_http2(&self, within: bool, completed: bool) {
         let mut state = self.lock();
         if !within {
@@ -158,7 +158,7 @@ impl Progress {
         self.release_bytes(streams * STREAM_BYTES);
     }
 
-    /// A frame of ours goes out.
+    /// A frame is sent.
     pub(super) fn send_frame(&self, head: FrameHead) {
         let mut state = self.lock();
         if head.ends_stream() {
@@ -195,7 +195,7 @@ impl Progress {
         }
     }
 
-    /// A request is answered, but for what its answer's body holds, or given up.
+    /// A request is answered (its answer's body may still be sent), or given up.
     pub(super) fn end_request(&self, was_waiting: bool) {
         let mut state = self.lock();
         state.unanswered -= 1;
@@ -208,7 +208,7 @@ impl Progress {
         self.lock().waiting_requests += 1;
     }
 
-    /// A request's body begins to arrive. Until whoever answers wants it, the peer owes nothing.
+    /// A request's body begins to arrive. Until the handler reads it, the peer is not late.
     pub(super) fn begin_body(&self) -> Instant {
         let mut state = self.lock();
         let since = Instant::now();
@@ -216,7 +216,7 @@ impl Progress {
         since
     }
 
-    /// The body that began then has arrived, or nobody wants it any more.
+    /// The body that began then has arrived, or the handler has dropped it.
     pub(super) fn end_body(&self, since: Instant) {
         let mut state = self.lock();
         if let Ok(at) = state.bodies.binary_search(&since) {
@@ -258,7 +258,7 @@ impl Progress {
         self.lock().leaving_since
     }
 
-    /// Tells the connection what to do. An order is not taken back.
+    /// Signals the connection to end. A signal is not taken back.
     pub(super) fn signal_eviction(&self, signal: EvictionSignal) {
         let mut state = self.lock();
         if state.eviction != EvictionSignal::CloseNow {
@@ -274,8 +274,7 @@ impl Progress {
         self.lock().eviction
     }
 
-    /// Whether, and how urgently, this connection can end for another one. One that was told to end
-    /// is none.
+    /// Whether, and how urgently, this connection can end for another one. An evicted one cannot.
     pub(super) fn eviction_candidate(&self, now: Instant) -> Option<EvictionCandidate> {
         let state = self.lock();
         if state.eviction == EvictionSignal::CloseNow {
@@ -303,8 +302,8 @@ impl Progress {
         }
     }
 
-    /// Since when the peer owes us something or reads nothing, where that is [`OVERDUE`], whatever
-    /// else is under way.
+    /// Since when the peer has left a frame unfinished or an answer unread, where that is
+    /// [`OVERDUE`], whatever else is under way.
     pub(super) fn overdue_since(&self, now: Instant) -> Option<Instant> {
         let state = self.lock();
         let (_, since) =
@@ -324,7 +323,7 @@ impl Progress {
         self.port.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
     }
 
-    /// What its requests hold.
+    /// The bytes that its requests hold.
     pub(super) fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::SeqCst)
     }
@@ -357,7 +356,7 @@ impl Progress {
         }
     }
 
-    /// What its requests hold, where the body of one of them arrives.
+    /// The bytes that its requests hold, where the body of one of them is arriving.
     pub(super) fn held_bytes_if_arriving(&self) -> Option<usize> {
         let state = self.lock();
         (!state.bodies.is_empty() && state.eviction != EvictionSignal::CloseNow)
@@ -479,7 +478,7 @@ mod tests {
     fn heads_that_open_no_stream_weigh_nothing() {
         let progress = a_connection(false);
         let mut received = FrameReader::default();
-        // After a GOAWAY nobody answers them, not even with a reset.
+        // After a GOAWAY they are not answered, not even with a reset.
         for stream in 0..=255 {
             received.read(&[0, 0, 0, 1, 5, 0, 0, stream, 1], |head| progress.receive_frame(head));
         }
@@ -501,7 +500,7 @@ mod tests {
         let later =
             |times| progress.exceeded_timeout(Instant::now() + limits.head * times / 2, &limits);
         assert_eq!((later(1), later(3)), (None, Some(ConnectionTimeout::Request)));
-        // What ends and begins anew has as long again; what ends is over.
+        // A frame that ends and begins anew has the whole time again; one that ends is over.
         progress.receive_http2(true, true);
         progress.receive_http2(false, true);
         assert_eq!(later(3), None);

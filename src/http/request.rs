@@ -1,4 +1,4 @@
-//! A request on its way: what it holds, the body that arrives, and the answer that goes out.
+//! A request on its way: its reservation, the body that arrives, and the answer that is sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -16,15 +16,15 @@ use super::connection_table::ConnectionTable;
 use super::port::Activity;
 use super::progress::Progress;
 
-/// What a request of HTTP/1.1 holds beside the bytes of its head; over HTTP/2 its stream counts as
-/// it opens.
+/// Bytes that a request of HTTP/1.1 holds beside its head; over HTTP/2 its stream is counted as it
+/// opens.
 const REQUEST_BYTES: usize = 2 * 1024;
-/// What a header field holds beside its bytes, and how often its bytes are there: in the buffer
-/// that it came in, too.
+/// Bytes that a header field holds beside its text, and the number of copies of the text: one of
+/// them is in the buffer that it arrived in.
 const FIELD_BYTES: usize = 128;
 const HEAD_COPIES: usize = 2;
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 #[derive(Debug)]
 pub(super) struct HttpConnection {
     pub(super) progress: Arc<Progress>,
@@ -37,13 +37,13 @@ pub(super) struct HttpConnection {
 #[derive(Debug)]
 pub(super) struct RequestGuard {
     connection: Arc<HttpConnection>,
-    /// What is reserved for it.
+    /// The bytes that are reserved for it.
     bytes: AtomicUsize,
     is_waiting: AtomicBool,
 }
 
 impl RequestGuard {
-    /// Takes a request. Whether it fits is for [`RequestGuard::reserve`] to say.
+    /// Takes a request. Whether it fits is decided by [`RequestGuard::reserve`].
     pub(super) fn begin(connection: Arc<HttpConnection>) -> Arc<Self> {
         connection.progress.begin_request(connection.http2);
         connection.activity.begin();
@@ -54,13 +54,13 @@ impl RequestGuard {
         })
     }
 
-    /// Reserves what these bytes of the request take.
+    /// Reserves these bytes of the request.
     pub(super) fn reserve(&self, bytes: usize) -> bool {
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
         self.connection.table.reserve(&self.connection.progress, bytes)
     }
 
-    /// Gives back what is reserved: the request is refused.
+    /// Gives the reservation back: the request is refused.
     pub(super) fn release(&self) {
         self.connection.progress.release_bytes(self.bytes.swap(0, Ordering::SeqCst));
     }
@@ -83,7 +83,7 @@ impl Drop for RequestGuard {
     }
 }
 
-/// What a request's head takes.
+/// The bytes that a request's head holds.
 pub(super) fn head_bytes<B>(request: &Request<B>) -> usize {
     let fields = request
         .headers()
@@ -105,13 +105,13 @@ impl Drop for UnansweredRequest {
     }
 }
 
-/// How whoever answers a request says that its caller asked to be kept waiting.
+/// The handle by which a handler reports that its caller chose to wait.
 #[derive(Debug, Clone)]
 pub(crate) struct WaitNotice(Arc<RequestGuard>);
 
 impl WaitNotice {
-    /// The caller is kept waiting from now on, as it asked to; its connection may end where others
-    /// need its place.
+    /// The caller waits from now on, as it chose to; its connection may end where others need its
+    /// place.
     pub(crate) fn begin(&self) {
         if !self.0.is_waiting.swap(true, Ordering::SeqCst) {
             self.0.connection.progress.begin_wait();
@@ -133,7 +133,7 @@ pub enum BodyError {
     Broken(#[from] hyper::Error),
 }
 
-/// A request's body. It arrives in time, or fails; who does not want it drops it.
+/// A request's body. It arrives in time, or fails; a handler that does not want it drops it.
 #[derive(Debug)]
 pub struct RequestBody {
     incoming: Incoming,
@@ -146,7 +146,7 @@ pub struct RequestBody {
 struct ArrivingBody {
     guard: Arc<RequestGuard>,
     limit: Duration,
-    /// Since when it is wanted, and how long it may take from then: who answers may have had no
+    /// Since when the handler reads it, and the timer from then on: the handler may have had no
     /// room for it before.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
@@ -177,7 +177,7 @@ impl RequestBody {
         Self { incoming, guard: guard.clone(), arriving }
     }
 
-    /// Says that the caller asked to be kept waiting.
+    /// The handle by which a handler reports that the caller chose to wait.
     pub(crate) fn wait_notice(&self) -> WaitNotice {
         WaitNotice(self.guard.clone())
     }

@@ -1,21 +1,22 @@
-//! What the requests of a port hold, and how fast more of them may come.
+//! The bytes that the requests of a port hold, and the pace at which more of them are read.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::port::PortLimits;
 
-/// What an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head:
-/// measured of short answers that are not read, and what such an answer may be (`cache::kept`).
+/// Bytes that an open HTTP/2 stream takes in hyper and h2, beside the bytes of its request's head:
+/// measured with short answers that are not read, and with the largest such answer
+/// (`cache/entry.rs`).
 pub(super) const STREAM_BYTES: usize = 4 * 1024;
 
-/// What the requests of a port hold: heads, bodies, open HTTP/2 streams.
+/// The bytes that the requests of a port hold: heads, bodies, open HTTP/2 streams.
 #[derive(Debug)]
 pub(super) struct RequestBytes {
     pub(super) held_bytes: AtomicUsize,
     /// The part of it that open HTTP/2 streams take.
     pub(super) stream_bytes: AtomicUsize,
     max: usize,
-    /// What each connection may hold, whatever the others do.
+    /// The bytes that each connection may hold, whatever the others do.
     pub(super) connection_share: usize,
     /// Streams of one connection that may be open; hyper resets a further one at once.
     pub(super) streams_max: usize,
@@ -45,7 +46,7 @@ impl RequestBytes {
         self.stream_bytes.load(Ordering::SeqCst).saturating_sub(self.max / 4 * 3)
     }
 
-    /// How much those should give back whose peers owe us something for too long.
+    /// The bytes that connections with an overdue peer should give back.
     pub(super) fn bytes_to_free(&self) -> usize {
         self.excess().max(self.streams_excess())
     }

@@ -9,6 +9,7 @@ mod dataset_response;
 mod metrics;
 mod openapi;
 mod render;
+mod reporter;
 mod request_headers;
 mod request_report;
 mod routes;
@@ -32,10 +33,11 @@ use crate::http::{AllowedHosts, Handler, RequestBody};
 use crate::sources::TraceContext;
 use consumer_problem::ConsumerProblem;
 use request_headers::RequestCacheControl;
+use request_report::RequestReport;
 use routes::Route;
 
 pub use metrics::ServeMetrics;
-pub use request_report::{KeyLogPolicy, Reporter};
+pub use reporter::{KeyLogPolicy, Reporter};
 pub use routes::Routes;
 pub use spans::{SpanError, Spans};
 pub use telemetry::TelemetryConfig;
@@ -234,8 +236,8 @@ impl RequestOutcome {
         Self { response, route: None, key: None, timeline: None }
     }
 
-    fn as_report(&self) -> request_report::RequestReport<'_> {
-        request_report::RequestReport {
+    fn as_report(&self) -> RequestReport<'_> {
+        RequestReport {
             response: self.response.as_ref(),
             route: self.route.as_deref(),
             key: self.key.as_deref(),

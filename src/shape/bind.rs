@@ -1,4 +1,4 @@
-//! What binds names: folds, calls of definitions, destructuring.
+//! The expressions that bind names: folds, calls of definitions, destructuring.
 
 use super::budget::{Flow, Stop};
 use super::env::{Bound, Env};
@@ -97,7 +97,7 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    /// As in jq, an error of what runs with a pattern leads to the next one as well.
+    /// As in jq, an error while the body runs with one pattern leads to the next pattern as well.
     fn bind_any(
         &mut self,
         alternatives: &'p [Alternative],

@@ -1,13 +1,13 @@
-//! What a run may still cost, and the ways in which it stops.
+//! The budget that is left of a run, and the ways in which the run stops.
 //!
-//! Every evaluation step, every byte touched, every allocation and every level of recursion passes
-//! here, so that a bound holds wherever the program spends. What the budget stops cannot be caught
-//! by the program.
+//! Every evaluation step, every byte touched, every allocation and every level of recursion is
+//! charged here, so that a bound holds wherever the program spends. A program cannot catch the end
+//! of its budget.
 //!
-//! Work is counted in units: one is about what a byte costs that is copied, `STEP` of them are a
-//! step. After every `UNITS_BETWEEN_LOOKS` the clock is looked at. Memory is what the thread's
-//! values hold (`memory_count`) beyond what they held when the run began, and what is about to be
-//! taken.
+//! Work is counted in units: one is about the cost of copying a byte, `STEP` of them are a step.
+//! After every `UNITS_BETWEEN_LOOKS` the clock is read. Memory is the bytes that the thread's
+//! values hold (`memory_count`) beyond those at the start of the run, with the allocation that is
+//! about to be made.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -22,7 +22,8 @@ pub(super) const MAX_DEPTH: u32 = 256;
 /// How much of the caller's stack a run takes at most; callers have at least the double.
 const STACK_BYTES: usize = 512 * 1024;
 
-/// What a run holds beside its values: bindings, paths and callbacks, all bounded by its stack.
+/// The bytes that a run holds beside its values: bindings, paths and callbacks, all bounded by its
+/// stack.
 const OVERHEAD_BYTES: u64 = 64 * 1024;
 
 /// Units of work in a step.
@@ -31,8 +32,8 @@ const UNITS_PER_STEP: u64 = 64;
 /// After so much work the clock is looked at: about 0.2 ms in a release build.
 const UNITS_BETWEEN_CHECKS: u64 = 4096 * UNITS_PER_STEP;
 
-/// How long a run that has no end may go on from its first search with a regular expression: what
-/// one takes cannot be counted in steps.
+/// The time limit of a run without a deadline, from its first search with a regular expression: the
+/// cost of a search cannot be counted in steps.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why an evaluation ended early.
@@ -48,8 +49,8 @@ pub(super) enum Stop {
     External(RunErrorKind),
 }
 
-/// An error of the program. Its message names types, never data; what `error(x)` raised stays
-/// beside it.
+/// An error of the program. Its message names types, never data; the value that `error(x)` raised
+/// stays beside it.
 #[derive(Debug)]
 pub(super) struct EvalError {
     pub(super) message: String,
@@ -74,9 +75,10 @@ pub(super) struct BudgetMeter<'b> {
     slice: u64,
     /// Units beyond those.
     units: u64,
-    /// What the thread held when the run began, less what the run holds beside its values.
+    /// The bytes that the thread held at the start of the run, less the run's bytes beside its
+    /// values.
     held_before: u64,
-    /// What the run may hold before it has to ask.
+    /// The bytes that the run may hold before it has to reserve more.
     granted: u64,
     /// Where the stack was when the run began.
     stack_base: usize,
@@ -175,7 +177,7 @@ impl<'b> BudgetMeter<'b> {
         Ok(())
     }
 
-    /// Takes in a value just built: refuses what is too large to walk or too deep to drop.
+    /// Admits a value just built: refuses one that is too large to walk or too deep to drop.
     #[inline]
     pub(super) fn admit(&mut self, val: Val) -> Flow<Val> {
         if val.depth() > MAX_DEPTH {
@@ -189,7 +191,7 @@ impl<'b> BudgetMeter<'b> {
     }
 }
 
-/// What to say of a run that was stopped.
+/// The message of a run that was stopped.
 fn stop_message(kind: RunErrorKind) -> &'static str {
     match kind {
         RunErrorKind::Program => "the program was stopped",

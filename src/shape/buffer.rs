@@ -4,13 +4,13 @@ use super::budget::{BudgetMeter, Flow, fault};
 use super::memory_count::{HeldMemory, add_held, subtract_held};
 use super::value::Text;
 
-/// Less is not asked for.
+/// The least capacity that is allocated.
 const MIN_CAPACITY_BYTES: usize = 64;
 
 /// Text under construction.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// UTF-8, for whatever is appended is.
+    /// UTF-8, since only text is appended.
     text: Vec<u8>,
     held: HeldMemory,
 }
@@ -64,7 +64,7 @@ impl Buffer {
 
     #[inline]
     pub(super) fn push_char(&mut self, meter: &mut BudgetMeter<'_>, c: char) -> Flow {
-        // One by one costs a few times what copying does.
+        // Byte by byte costs a few times as much as copying.
         meter.touch(8)?;
         self.extend(meter, c.encode_utf8(&mut [0; 4]).as_bytes())
     }
@@ -138,7 +138,7 @@ impl Buffer {
         }
     }
 
-    /// The text, for those who are not within the run and may keep it for long.
+    /// The text, for a holder outside of the run that may keep it for long.
     pub(super) fn into_bytes(mut self) -> Vec<u8> {
         if self.text.capacity() > self.text.len() / 4 * 5 {
             self.text.shrink_to_fit();
@@ -147,7 +147,7 @@ impl Buffer {
     }
 }
 
-/// What is not kept for the next list.
+/// A list larger than this is not reused for the next one.
 const LARGE_BYTES: usize = 64 * 1024;
 
 /// Things of which the last ones become a list, as long as it needs to be: lists within lists share
@@ -166,7 +166,7 @@ impl<T> ValueStack<T> {
         self.push_charged(meter, one)
     }
 
-    /// Pushes what has been worked for already.
+    /// Pushes an item whose cost is charged already.
     #[inline]
     pub(super) fn push_charged(&mut self, meter: &mut BudgetMeter<'_>, one: T) -> Flow {
         if self.0.len() == self.0.capacity() {

@@ -1,7 +1,7 @@
-//! The functions that a shape may call, beside those that `prelude.jq` says in jq.
+//! The functions that a shape may call, beside those that `prelude.jq` defines in jq.
 //!
-//! This list is the whole of it: what is not here cannot be reached. Each charges the meter for
-//! what it takes before it takes it, so none can allocate or compute past the budget in one call.
+//! No other function can be reached. Each charges the meter before it computes or allocates, so
+//! none can go past the budget in one call.
 
 use super::budget::{Flow, fault};
 use super::buffer::ValueStack;
@@ -228,7 +228,7 @@ pub(super) fn names<'a>() -> impl Iterator<Item = &'a str> {
     BUILTINS.iter().map(|b| b.name)
 }
 
-/// With how many arguments a name is known.
+/// The arities under which a name is defined.
 pub(super) fn arities(name: &str) -> impl Iterator<Item = usize> {
     BUILTINS.iter().filter(move |b| b.name == name).map(|b| b.arity)
 }

@@ -9,7 +9,7 @@ use super::value::{Obj, Text, Val};
 use super::{operators, text, update};
 
 impl<'p> Evaluation<'p> {
-    /// What yields new values, without a path.
+    /// Evaluates an expression that yields new values, without a path.
     pub(super) fn eval_calculation(
         &mut self,
         expr: &'p Expr,
@@ -169,7 +169,7 @@ impl<'p> Evaluation<'p> {
     }
 }
 
-/// The end of a string under construction, on the stack of what makes its beginning.
+/// The rest of a string under construction, on the stack of the frame that makes its beginning.
 enum StringTail<'r> {
     Nothing,
     More(&'r str, &'r StringTail<'r>),

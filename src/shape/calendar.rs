@@ -53,7 +53,7 @@ impl Civil {
     }
 }
 
-/// Days from 1970 to a date whose month may be any number from 0 on, or below.
+/// Days from 1970 to a date whose month may be any number, negative ones included.
 fn days_before(year: i64, month: i64, day: i64) -> i64 {
     // Years that begin in March end with the day that not each of them has.
     let year = year + month.div_euclid(12);
@@ -90,7 +90,7 @@ fn broken_down(run: &mut Evaluation<'_>, civil: &Civil, second: Num) -> Flow<Val
     Ok(Val::Arr(Arr::of(items).into()))
 }
 
-/// Whole seconds since 1970, and what is left of one.
+/// Whole seconds since 1970, and the fraction of a second that is left.
 #[expect(clippy::cast_possible_truncation, reason = "within MAX_SECONDS")]
 fn since_1970(val: &Val) -> Flow<(i64, f64)> {
     let seconds = number(val)?.f64();

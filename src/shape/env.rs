@@ -1,4 +1,4 @@
-//! What is bound where an expression runs: values, filters and labels, which the resolver has
+//! The bindings where an expression runs: values, filters and labels, which the resolver has
 //! numbered from within.
 
 use std::rc::Rc;
@@ -8,7 +8,7 @@ use super::eval::Evaluation;
 use super::program::Expr;
 use super::value::Val;
 
-/// What is bound where an expression runs, innermost first.
+/// The bindings where an expression runs, innermost first.
 #[derive(Clone, Default)]
 pub(super) struct Env<'p>(Option<Rc<(Bound<'p>, Env<'p>)>>);
 
@@ -41,7 +41,7 @@ pub(super) fn unbound<T>() -> Flow<T> {
 }
 
 impl<'p> Evaluation<'p> {
-    /// What lies `n` bindings up. The way from binding to binding is charged.
+    /// The binding `n` levels up. The way from binding to binding is charged.
     pub(super) fn up<'e>(&mut self, env: &'e Env<'p>, n: usize) -> Flow<&'e Env<'p>> {
         self.meter.work(2 * n as u64)?;
         Ok(env.above(n))

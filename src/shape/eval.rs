@@ -1,9 +1,9 @@
 //! The evaluator: walks a program's tree and hands each result to a callback.
 //!
-//! One walk serves values and paths: a `PathedValue` carries a path where one is asked for, and
-//! what has no path then fails. Expressions that yield exactly one value take a shorter way
-//! (`eval_one`). Each call here is a step of the meter, and the stack is looked at as well, so
-//! recursion is bounded by the meter rather than by what a program nests.
+//! One walk serves values and paths: a `PathedValue` carries a path where one is asked for, and an
+//! expression without a path then fails. Expressions that yield exactly one value take a shorter
+//! way (`eval_one`). Each call here is a step of the meter, and the stack's depth is checked as
+//! well, so recursion is bounded by the meter rather than by the nesting of a program.
 
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ pub(super) struct Evaluation<'p> {
     /// Labels given out so far.
     labels: u64,
     pub(super) regexes: Regexes,
-    /// The strings and numbers of the program that have been met, by their places in its `texts`.
+    /// The program's strings and numbers that have been evaluated, by their places in its `texts`.
     constants: Vec<Option<Val>>,
     /// The items of the arrays that are being built, of the innermost one last.
     pub(super) items: ValueStack<Val>,
@@ -138,7 +138,7 @@ impl<'p> Evaluation<'p> {
         result.ok_or_else(|| RunError::of_program("the program yielded no value"))
     }
 
-    /// The array of what `expr` yields.
+    /// The array of the results of `expr`.
     pub(super) fn eval_array(&mut self, expr: &'p Expr, env: &Env<'p>, val: Val) -> Flow<Arr> {
         if !expr.yields_one {
             return self.collect(|run, out| run.eval_each(expr, env, PathedValue::of(val), out));
@@ -148,7 +148,7 @@ impl<'p> Evaluation<'p> {
         Ok(Arr::of(vec![one]))
     }
 
-    /// The array of what `f` hands to its callback.
+    /// The array of the values that `f` hands to its callback.
     pub(super) fn collect(&mut self, f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow) -> Flow<Arr> {
         let start = self.items.len();
         let flow = f(self, &mut |run, x| run.items.push(&mut run.meter, x.val));
@@ -270,7 +270,7 @@ impl<'p> Evaluation<'p> {
             rights.push((*op, self.eval_one(&sides[1], env, val.clone())?));
             first = &sides[0];
         }
-        // Evaluated last, so that `. + …` may change in place what only it still holds.
+        // Evaluated last, so that `. + …` may change a value in place that has no other owner.
         let first = self.eval_one(first, env, val)?;
         rights
             .into_iter()
@@ -373,7 +373,7 @@ impl<'p> Evaluation<'p> {
         if any { Ok(()) } else { self.eval_each(right, env, item, out) }
     }
 
-    /// Runs `f`; what fails in it goes to `handler`, what fails in `out` passes by.
+    /// Runs `f`; an error in it goes to `handler`, an error in `out` passes by.
     pub(super) fn catch_error(
         &mut self,
         f: impl FnOnce(&mut Self, Out<'_, 'p>) -> Flow,

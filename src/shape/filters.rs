@@ -213,10 +213,10 @@ fn range<'p>(run: &mut Evaluation<'p>, from: &Val, to: &Val, by: &Val, out: Out<
     Ok(())
 }
 
-/// An item, after what a filter yielded for it.
+/// An item, after the results of a filter for it.
 type KeyedItem = (Arr, Val);
 
-/// Items with what `f` yields for them, in its order.
+/// Items with the results of `f` for them, in the order of those.
 fn sort_by_key<'p>(
     run: &mut Evaluation<'p>,
     f: &'p Expr,

@@ -6,7 +6,7 @@ use super::budget::{Flow, fault};
 use super::eval::Evaluation;
 use super::value::{Arr, Obj, Text, Val};
 
-/// What an index costs beside the bytes of a key.
+/// The cost of an index beside the bytes of a key.
 const INDEX_COST: u64 = 16;
 
 pub(super) fn cannot_index<T>(val: &Val, key: &Val) -> Flow<T> {

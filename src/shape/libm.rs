@@ -1,4 +1,4 @@
-//! What C's mathematics has of doubles and Rust's does not: their parts, and their neighbours.
+//! C's mathematics of doubles that Rust lacks: their parts, and their neighbours.
 
 /// A mantissa of 0.5 to 1, and the exponent of 2 that makes it `f`.
 pub(super) fn frexp(f: f64) -> (f64, i32) {
@@ -25,7 +25,7 @@ pub(super) fn ldexp(f: f64, exponent: f64) -> f64 {
         f *= 2_f64.powi(1023);
         left -= 1023.0;
     }
-    // So that what is rounded below the normal numbers is rounded in the last step only.
+    // So that a result below the normal numbers is rounded in the last step only.
     while left < -1022.0 {
         f *= 2_f64.powi(53 - 1022);
         left += 1022.0 - 53.0;
@@ -47,7 +47,7 @@ pub(super) fn significand(f: f64) -> f64 {
     frexp(f).0 * if f.is_finite() { 2.0 } else { 1.0 }
 }
 
-/// What is left of `x` beside the multiple of `y` that is nearest, the even one of two.
+/// The remainder of `x` beside the multiple of `y` that is nearest, the even one of two.
 pub(super) fn remainder(x: f64, y: f64) -> f64 {
     if x.is_infinite() || y == 0.0 || x.is_nan() || y.is_nan() {
         return f64::NAN;

@@ -1,8 +1,8 @@
-//! How many bytes a run's values hold.
+//! Counts the bytes that a run's values hold.
 //!
-//! Whatever holds memory says so where it is made and where it is dropped, so that nobody can
-//! forget it. The count is the thread's: a run's values cannot leave its thread (they are `Rc`s),
-//! and it looks at the difference.
+//! Each type that holds memory counts it where it is made and where it is dropped, so that none can
+//! be forgotten. The count is the thread's: a run's values cannot leave its thread (they are
+//! `Rc`s), and the run looks at the difference.
 
 use std::cell::Cell;
 
@@ -10,12 +10,12 @@ thread_local! {
     static HELD: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The bytes held by what was made on this thread.
+/// The bytes held by the values that were made on this thread.
 pub(super) fn held_bytes() -> u64 {
     HELD.get()
 }
 
-/// An allocation of `bytes`, with what an allocator adds to it.
+/// Counts an allocation of `bytes`, with the overhead of an allocator.
 pub(super) fn add_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_add(weight(bytes)));
 }
@@ -25,12 +25,12 @@ pub(super) fn subtract_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_sub(weight(bytes)));
 }
 
-/// What an allocation of `bytes` weighs: size classes lie up to a quarter apart.
+/// The weight of an allocation of `bytes`: size classes lie up to a quarter apart.
 pub(super) fn weight(bytes: usize) -> u64 {
     if bytes == 0 { 0 } else { (bytes + bytes / 8 + 8) as u64 }
 }
 
-/// Memory that is held while this lives: for what is no value.
+/// Memory that is counted while this lives: for allocations that are no values.
 #[derive(Debug, Default)]
 pub(super) struct HeldMemory(usize);
 

@@ -1,18 +1,19 @@
 //! jq programs that can neither hold nor kill the process.
 //!
-//! Grammar and order of results are jq 1.8's. The evaluation is ours, because what jq and jaq
-//! evaluate cannot be bounded from outside: their recursion and their allocations know no budget.
-//! So is the parser, because jaq's takes another grammar (`7 * 8 % 3`, `.a // .b = 1`, no `?//`).
-//! Here a program is resolved to a tree without recursion or unbounded loops, of allow-listed
-//! functions only, and each step, allocation and level of the stack is taken from a `Budget`.
-//! Errors never hold data. A run needs about 1 MiB of its caller's stack.
+//! Grammar and order of results are jq 1.8's. The evaluator is our own, because those of jq and jaq
+//! cannot be bounded from outside: their recursion and their allocations know no budget. So is the
+//! parser, because jaq's accepts another grammar (`7 * 8 % 3`, `.a // .b = 1`, no `?//`). Here a
+//! program is resolved to a tree without recursion or unbounded loops, of allow-listed functions
+//! only, and each step, allocation and level of the stack is taken from a `Budget`. Errors never
+//! hold data. A run needs about 1 MiB of its caller's stack.
 //!
-//! `syntax` reads the text; `resolve` turns it into `program`'s tree or says what is `unsupported`.
-//! `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with `index`, and
-//! `update` run it over `value`s and their `object`s. `builtins` lists the functions, which
-//! `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and `pattern`
-//! hold; `prelude.jq` says those that jq itself can say. `budget` is what all of them pay, `order`
-//! what comparing costs; `buffer` holds what grows, and `memory_count` counts the memory of all.
+//! `compile` reads the text with `syntax`; `resolve` turns it into `program`'s tree or refuses what
+//! is `unsupported`. `eval` and its `env`, `bind`, `calculate` with the `operators`, `paths` with
+//! `index`, and `update` run it over `value`s and their `object`s. `builtins` lists the functions,
+//! which `filters` with `stream` and `substitute`, `functions`, `libm`, `calendar`, `text` and
+//! `pattern` hold; `prelude.jq` defines those that can be written in jq. `budget` is charged by all
+//! of them, `order` compares; `buffer` holds growing texts and lists, and `memory_count` counts the
+//! memory of all.
 
 mod bind;
 mod budget;
@@ -20,6 +21,7 @@ mod buffer;
 mod builtins;
 mod calculate;
 mod calendar;
+mod compile;
 mod env;
 mod eval;
 mod filters;
@@ -63,15 +65,15 @@ pub struct Program {
 pub struct CompileError {
     /// Where, in bytes of the program's text.
     pub at: Range<usize>,
-    /// What is wrong, lower case, no full stop.
+    /// The error, lower case, no full stop.
     pub message: String,
-    /// What was expected there.
+    /// The expectation at that place.
     pub expected: String,
-    /// What to do about it.
+    /// The next step.
     pub hint: String,
 }
 
-/// What one run may cost.
+/// The bounds of one run.
 #[derive(Clone, Copy)]
 pub struct Budget<'a> {
     /// Steps of evaluation, about 50 ns each in a release build: the default ends within about a
@@ -84,11 +86,11 @@ pub struct Budget<'a> {
     pub memory_bytes: u64,
     /// When the run must have ended; looked at inside loops.
     pub until: Option<Instant>,
-    /// Set from outside when nobody wants the result any more; looked at where the clock is.
+    /// Set from outside once the result is no longer wanted; read together with the clock.
     pub cancelled: Option<&'a AtomicBool>,
-    /// Asked for so many bytes more before they are taken, in steps of [`MEMORY_STEP_BYTES`];
-    /// `false` stops the run. What was granted is held until the run has ended; the caller then
-    /// takes all of it back.
+    /// Called before the run takes so many bytes more, in steps of [`MEMORY_STEP_BYTES`]; `false`
+    /// stops the run. Granted bytes are held until the run has ended; the caller then takes all of
+    /// them back.
     pub memory: Option<&'a dyn Fn(u64) -> bool>,
 }
 
@@ -112,20 +114,20 @@ impl Default for Budget<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RunError {
-    /// What went wrong, in jq's words less the data.
+    /// The error, in jq's words less the data.
     pub message: String,
-    /// Whose fault it is.
+    /// The cause, for the caller's decision.
     pub kind: RunErrorKind,
 }
 
-/// Whose fault it is that a run gave no value.
+/// The cause of a run without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunErrorKind {
     /// The program's or its input's: it failed, or took more steps or memory than one run may.
     Program,
     /// The program's or its input's: it yields more than [`Budget::output_bytes`].
     OutputTooLong,
-    /// The process has no memory for it now: [`Budget::memory`] said no.
+    /// The process has no memory for it now: [`Budget::memory`] refused.
     MemoryRefused,
     /// [`Budget::until`] has passed.
     TimedOut,
@@ -140,9 +142,9 @@ impl RunError {
 }
 
 impl Program {
-    /// Compiles `text`, refusing what is not a pure, bounded function.
+    /// Compiles `text`, refusing any program that is not a pure, bounded function.
     pub fn compile(text: &str) -> Result<Self, CompileError> {
-        syntax::compile(text).map(|code| Self { code })
+        compile::compile(text).map(|code| Self { code })
     }
 
     /// Runs the program over `input`, a valid JSON text, and renders its one result.

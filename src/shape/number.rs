@@ -37,10 +37,10 @@ pub(super) struct ShortText {
     bytes: [u8; SHORT_MAX],
 }
 
-/// What fits beside the other kinds of values.
+/// The length that fits beside the other kinds of values.
 const SHORT_MAX: usize = 22;
 
-/// A number of any length: what it says is found out once.
+/// A number of any length: its value is computed once.
 #[derive(Debug)]
 pub(super) struct LongText {
     text: Box<str>,
@@ -212,7 +212,7 @@ impl Num {
         Ok(self.negated())
     }
 
-    /// The same where it is known to be short: in a program's text.
+    /// The same where the text is known to be short: a number in a program's text.
     pub(super) fn negated(&self) -> Self {
         match self {
             Self::Int(i) => i.checked_neg().map_or_else(|| Self::of(-self.f64()), Self::Int),
@@ -228,8 +228,8 @@ impl Num {
         matches!(self, Self::Float(f) if f.is_nan())
     }
 
-    /// Appends the JSON text. As in jq, what JSON has no text for is `null` (nan) or the largest
-    /// double there is (infinite).
+    /// Appends the JSON text. As in jq, numbers without a JSON text are written as `null` (nan) or
+    /// as the largest double (infinite).
     pub(super) fn write(&self, out: &mut Buffer, meter: &mut BudgetMeter<'_>) -> Flow {
         match self {
             Self::Int(i) => out.push_int(meter, *i),

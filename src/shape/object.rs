@@ -26,11 +26,11 @@ pub(super) struct Obj {
 
 type Index = HashTable<u32>;
 
-/// What an object's member costs in memory.
+/// The memory of an object's member.
 pub(super) const MEMBER_BYTES: usize = size_of::<Member>();
-/// What an object costs before its first member.
+/// The memory of an object before its first member.
 pub(super) const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Obj>();
-/// What a member costs in the index at most: a place and a byte, in a table that may just have
+/// The memory of a member in the index at most: a place and a byte, in a table that may just have
 /// doubled.
 const INDEX_ENTRY_BYTES: usize = 12;
 
@@ -38,7 +38,7 @@ const INDEXED_FROM: usize = UNINDEXED_MEMBERS_MAX + 1;
 /// So many are looked through rather than indexed.
 pub(super) const UNINDEXED_MEMBERS_MAX: usize = 15;
 
-/// Keyed, so that nobody can choose keys that collide.
+/// Seeded at random, so that keys cannot be chosen to collide.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Obj {
@@ -224,7 +224,7 @@ impl Obj {
         Ok(())
     }
 
-    /// Makes the index anew; says whether each key comes once.
+    /// Rebuilds the index; returns whether each key occurs once.
     fn reindex(&mut self, meter: &mut BudgetMeter<'_>) -> Flow<bool> {
         subtract_held(self.index.take().map_or(0, |index| index.allocation_size()));
         if self.members.len() < INDEXED_FROM {

@@ -1,7 +1,7 @@
 //! Arithmetic on values: `+`, `-`, `*`, `/` and `%`.
 //!
-//! What only the operator holds is changed in place, and charged as a copy where somebody else
-//! holds it too.
+//! A value without another owner is changed in place; a shared one is copied, and charged as a
+//! copy.
 
 use std::rc::Rc;
 
@@ -102,7 +102,7 @@ fn repeat(run: &mut Evaluation<'_>, text: &str, times: f64) -> Flow<Val> {
     if bytes > 0 {
         all.push(&mut run.meter, text)?;
     }
-    // What there is, doubled, in pieces after which the clock is looked at.
+    // Doubles the text, in pieces after which the clock is read.
     while all.len() < bytes {
         let more = all.len().min(bytes - all.len());
         all.push_own_prefix(

@@ -10,7 +10,7 @@ use super::value::Val;
 
 /// Texts are compared in pieces of this, so that two that differ at their beginnings cost little.
 const PIECE_BYTES: usize = 4096;
-/// What a comparison costs beside the bytes that it looks at.
+/// The cost of a comparison beside the bytes that it reads.
 pub(super) const COMPARISON_COST: u64 = 16;
 
 impl BudgetMeter<'_> {
@@ -92,7 +92,7 @@ impl BudgetMeter<'_> {
         })
     }
 
-    /// Sorts by merging, so that a comparison may end the run; what is equal keeps its order.
+    /// Sorts by merging, so that a comparison may end the run; equal items keep their order.
     pub(super) fn sort<T>(
         &mut self,
         items: Vec<T>,
@@ -128,7 +128,7 @@ impl BudgetMeter<'_> {
         merged: &mut Vec<u32>,
         order: &mut dyn FnMut(&mut Self, u32, u32) -> Flow<Ordering>,
     ) -> Flow {
-        // What is in order already costs one comparison.
+        // Two halves that are in order already cost one comparison.
         if let ([.., last], [first, ..]) = (left, right)
             && order(self, *first, *last)? != Ordering::Less
         {

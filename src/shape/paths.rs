@@ -1,4 +1,4 @@
-//! Paths: part by part, with the trail that they leave where paths are asked for.
+//! Paths: part by part, with the keys that they pass where paths are asked for.
 
 use std::rc::Rc;
 
@@ -40,9 +40,9 @@ impl<'p> Evaluation<'p> {
         }
     }
 
-    /// A path of several results. As in jq, what stands in the brackets of the last part varies
-    /// slowest, and what the path begins with fastest: `.[]["a", "b"]` is `(.[].a), (.[].b)`.
-    /// The brackets see the input, as `of` does.
+    /// A path of several results. As in jq, the brackets of the last part vary slowest, and the
+    /// beginning of the path fastest: `.[]["a", "b"]` is `(.[].a), (.[].b)`. The brackets see the
+    /// input, as `of` does.
     pub(super) fn eval_path(
         &mut self,
         of: &'p Expr,

@@ -1,9 +1,9 @@
 //! Regular expressions.
 //!
-//! A search takes time with the product of pattern and text where it is at its worst, and cannot be
-//! interrupted. One whose worst is short is simply done. For another one only an automaton is asked
-//! that gives up once it has built too much, so that no call takes longer than some milliseconds;
-//! the clock is looked at between calls.
+//! In the worst case a search takes time with the product of pattern and text, and cannot be
+//! interrupted. A search whose worst case is short simply runs. For any other one an automaton is
+//! used that gives up once it has built too much, so that no call takes longer than some
+//! milliseconds; the clock is read between calls.
 
 mod engine;
 mod literal;
@@ -44,7 +44,7 @@ struct CachedRegex {
     compiled: Option<Box<Compiled>>,
 }
 
-/// A pattern ready to search `val`, and what its flags mean for the search.
+/// A pattern ready to search `val`, with the flags of the search.
 struct Search<'v> {
     /// Where the pattern stands among those of the run.
     at: usize,
@@ -94,8 +94,8 @@ impl<'v> Search<'v> {
         }
     }
 
-    /// Hands each match to `f`, charging for what lay between. As in jq, the search goes on where a
-    /// match ended, and one character later where it was empty.
+    /// Hands each match to `f`, charging for the text in between. As in jq, the search goes on at
+    /// the end of a match, and one character later where the match was empty.
     fn for_each_match(
         &mut self,
         run: &mut Evaluation<'_>,
@@ -259,7 +259,7 @@ pub(super) fn matches(
     Ok(Val::Arr(Rc::new(found)))
 }
 
-/// What the named groups of all matches hold, as an array of objects.
+/// The texts of the named groups of all matches, as an array of objects.
 pub(super) fn named_groups(
     run: &mut Evaluation<'_>,
     val: &Val,
@@ -289,7 +289,7 @@ pub(super) fn split_with_groups(
     split_matches(run, search, |run, captures| group_values(run, text, captures).map(Some))
 }
 
-/// What the named groups of a match hold; null is one that took no part in it.
+/// The texts of the named groups of a match; null for a group that took no part in it.
 fn group_values(run: &mut Evaluation<'_>, text: &str, captures: &Captures) -> Flow<Val> {
     let mut groups = Obj::default();
     let names = captures.group_info().pattern_names(PatternID::ZERO);
@@ -318,7 +318,7 @@ pub(super) fn split_at_matches(
     split_matches(run, search, |_, _| Ok(None))
 }
 
-/// What lies between matches, with what `f` makes of each match.
+/// The texts between matches, with the result of `f` for each match.
 fn split_matches(
     run: &mut Evaluation<'_>,
     mut search: Search<'_>,

@@ -59,8 +59,7 @@ pub(super) struct Expr {
     pub(super) yields_one: bool,
 }
 
-/// What an expression does. Numbers of variables, filters and labels count from the innermost
-/// binding.
+/// An expression. Numbers of variables, filters and labels count from the innermost binding.
 #[derive(Debug)]
 pub(super) enum ExprKind {
     Id,
@@ -68,7 +67,7 @@ pub(super) enum ExprKind {
     Const(Constant),
     Text(Format, Vec<StringPiece>),
     Array(Box<Expr>),
-    /// Members; the flag says that their keys are constants that all differ.
+    /// Members; the flag: their keys are constants that all differ.
     Object(Vec<(Expr, Expr)>, bool),
     Neg(Box<Expr>),
     Pipe(Vec<Expr>),
@@ -112,7 +111,7 @@ pub(super) enum Constant {
     NoMembers,
 }
 
-/// What `reduce` and `foreach` have in common.
+/// The parts that `reduce` and `foreach` share.
 #[derive(Debug)]
 pub(super) struct FoldExpr {
     pub(super) over: Expr,
@@ -121,7 +120,7 @@ pub(super) struct FoldExpr {
     pub(super) update: Expr,
 }
 
-/// One step of a path; the flag beside it says that it ends in `?`.
+/// One step of a path; the flag beside it: it ends in `?`.
 #[derive(Debug)]
 pub(super) enum AccessStep {
     Each,
@@ -129,12 +128,12 @@ pub(super) enum AccessStep {
     Slice(Option<Expr>, Option<Expr>),
 }
 
-/// What stands between `as` and what it is for.
+/// The pattern between `as` and the body.
 #[derive(Debug)]
 pub(super) enum Binding {
     One(BindPattern),
-    /// `pattern ?// pattern`: the first one counts with which nothing fails. What is bound are the
-    /// variables of all.
+    /// `pattern ?// pattern`: the first one with which nothing fails is taken. The variables of all
+    /// are bound.
     Any(Vec<Alternative>),
 }
 
@@ -146,7 +145,7 @@ pub(super) struct Alternative {
     pub(super) places: Vec<Option<usize>>,
 }
 
-/// What takes a value apart.
+/// A pattern that takes a value apart.
 #[derive(Debug)]
 pub(super) enum BindPattern {
     Var,

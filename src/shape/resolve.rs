@@ -1,8 +1,8 @@
 //! From the parser's terms to the tree that a run walks.
 //!
-//! Every name is resolved here, so that what a shape may not do is refused before it runs: unknown
-//! names, functions that are not on the list, and definitions that call themselves. What is left is
-//! a graph of calls without cycles.
+//! Every name is resolved here, so that a forbidden shape is refused before it runs: unknown names,
+//! functions that are not on the list, and definitions that call themselves. The result is a graph
+//! of calls without cycles.
 
 use super::number::Num;
 use super::program::{AccessStep, Code, Constant, Def, Expr, ExprKind, FoldExpr, Math};
@@ -51,7 +51,7 @@ pub(super) fn program(text: &str, term: &Term<'_>) -> Resolved<Code> {
 
 struct NameResolver<'s> {
     text: &'s str,
-    /// While the prelude is read, which may use what programs may not.
+    /// True while the prelude is read, which may use functions that programs may not.
     is_prelude: bool,
     depth: usize,
     /// How many of `scope` a run binds.
@@ -110,13 +110,7 @@ impl<'s> NameResolver<'s> {
                 let distinct = are_distinct_keys(&members, &self.texts);
                 ExprKind::Object(members, distinct)
             }
-            Term::Negation(term) => match self.expr(term)? {
-                Expr { kind: ExprKind::Const(constant), .. } if constant.is_number() => {
-                    let number = constant.number(&self.texts).negated();
-                    ExprKind::Const(self.number(&number))
-                }
-                other => ExprKind::Neg(Box::new(other)),
-            },
+            Term::Negation(term) => self.negation(term)?,
             Term::Pipe(stages) => ExprKind::Pipe(self.exprs(stages)?),
             Term::Comma(items) => ExprKind::Comma(self.exprs(items)?),
             Term::Bind(of, patterns, body) => {
@@ -164,6 +158,17 @@ impl<'s> NameResolver<'s> {
                 let parts = parts.iter().map(|(part, optional)| Ok((self.part(part)?, *optional)));
                 ExprKind::Path(of, parts.collect::<Resolved<_>>()?)
             }
+        })
+    }
+
+    /// A negated term; a negated number is a constant.
+    fn negation(&mut self, term: &Term<'s>) -> Resolved<ExprKind> {
+        Ok(match self.expr(term)? {
+            Expr { kind: ExprKind::Const(constant), .. } if constant.is_number() => {
+                let number = constant.number(&self.texts).negated();
+                ExprKind::Const(self.number(&number))
+            }
+            other => ExprKind::Neg(Box::new(other)),
         })
     }
 

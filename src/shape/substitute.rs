@@ -9,9 +9,9 @@ use super::memory_count::HeldMemory;
 use super::program::Expr;
 use super::value::Val;
 
-/// `sub`: `parts` are the texts between matches and, between those, what each match's groups hold.
-/// As in jq, the texts that `f` yields first for each match make one result, those that it yields
-/// second the next one.
+/// `sub`: `parts` are the texts between matches and, between those, the groups of each match. As in
+/// jq, the texts that `f` yields first for each match make one result, those that it yields second
+/// the next one.
 pub(super) fn substitute<'p>(
     run: &mut Evaluation<'p>,
     val: &Val,

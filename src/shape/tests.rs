@@ -1,5 +1,5 @@
-//! The corpora: what shapes are for comes out to the byte, and what is hostile ends soon, on a
-//! small stack.
+//! The corpora: the results of ordinary programs are exact to the byte, and hostile programs end
+//! soon, on a small stack.
 
 #![allow(clippy::unwrap_used)]
 
@@ -17,10 +17,10 @@ const BYTES: &str = include_str!("corpus/bytes.txt");
 const SECRETS: &str = include_str!("corpus/secrets.txt");
 const INPUT: &str = r#"{"a":1,"b":{"c":[1,2,{"d":"x"}]}}"#;
 
-/// What stops a program whose work is charged.
+/// The message of a program whose budget of steps ran out.
 const NO_STEPS: &str = "more steps than";
 
-/// What becomes of a program: its output, or what was said.
+/// The outcome of a program: its output, or its error.
 fn outcome(program: &str, input: &str, budget: Budget<'_>) -> (&'static str, String) {
     match Program::compile(program) {
         Err(error) => ("refused", error.message),
@@ -54,14 +54,14 @@ fn on_stack<T: Send + 'static>(
     let (done, ended) = mpsc::channel();
     let thread = std::thread::Builder::new().stack_size(bytes);
     thread.spawn(move || drop(done.send(f()))).unwrap();
-    // A watchdog's patience: debug builds on a busy machine are many times slower than what is
-    // promised.
+    // A watchdog's patience: debug builds on a busy machine are many times slower than the promised
+    // limit.
     ended
         .recv_timeout(Duration::from_mins(1))
         .unwrap_or_else(|_| panic!("did not end, or panicked: {what}"))
 }
 
-/// A tenth of what a run may cost, for debug builds.
+/// A tenth of a run's default budget, for debug builds.
 const SMALL: Budget<'static> = Budget {
     steps: 1_000_000,
     output_bytes: 1 << 20,
@@ -138,16 +138,22 @@ fn as_expected(corpus: &str, steps: u64) -> usize {
     count
 }
 
+fn nested(open: &str, middle: &str, close: &str, n: usize) -> String {
+    open.repeat(n) + middle + &close.repeat(n)
+}
+
+fn chain(part: &str, between: &str, n: usize) -> String {
+    vec![part; n].join(between)
+}
+
+/// A program of `n` definitions, each of which calls the one before it.
+fn defs(n: usize) -> String {
+    let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
+    format!("def f0: 1; {} f{n}", (0..n).map(def).collect::<String>())
+}
+
 #[test]
 fn programs_that_nest_without_end_are_refused_or_run_on_a_small_stack() {
-    let nested = |open: &str, middle: &str, close: &str, n: usize| {
-        open.repeat(n) + middle + &close.repeat(n)
-    };
-    let chain = |part: &str, between: &str, n: usize| vec![part; n].join(between);
-    let defs = |n: usize| {
-        let def = |i: usize| format!("def f{}: [f{i}]; ", i + 1);
-        format!("def f0: 1; {} f{n}", (0..n).map(def).collect::<String>())
-    };
     let programs = [
         nested("(", "1", ")", 100_000),
         nested("(", "1", ")", 30_000),
@@ -273,7 +279,7 @@ fn errors_hold_no_data() {
     assert!(failed > 80, "only {failed} of these fail");
 }
 
-/// What people write that is no program, or none that a shape may have.
+/// Texts that people write that are no programs, or none that a shape may have.
 const NO_PROGRAMS: &[&str] = &[
     "{a: foo(1)}",
     "lenght",

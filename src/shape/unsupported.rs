@@ -1,11 +1,11 @@
-//! Functions of jq that a shape may not have, each with what to say instead.
+//! The functions of jq that a shape may not have, each with a replacement.
 
 use strsim::osa_distance;
 
-/// What a program is to be made of.
+/// The kind of program that is allowed.
 pub(super) const PURE: &str = "a pure, bounded function of the input";
 
-/// Why a function is refused, and what to do. `docs/jq.md` lists the reasons.
+/// The reason why a function is refused, and a hint. `docs/jq.md` lists the reasons.
 pub(super) fn refusal_reason(name: &str, arity: usize) -> Option<(&'static str, &'static str)> {
     const SEES: &str = "a shape sees its input and nothing else";
     const FILE: &str = "`${NAME}` in the domain file is replaced before the program is read";

@@ -1,7 +1,7 @@
 //! Changes along paths.
 //!
-//! Changes are made in place where nobody else holds the value, and charged as a copy where
-//! somebody does.
+//! A value without another owner is changed in place; a shared one is copied, and charged as a
+//! copy.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -46,7 +46,7 @@ pub(super) fn assign<'p>(
     update(run, to, env, val, &mut |_, _| Ok(Some(new.clone())))
 }
 
-/// What becomes of a value that an update meets; `None` deletes it.
+/// The change of a value at a path; `None` deletes it.
 type ChangeFn<'f, 'p> = &'f mut dyn FnMut(&mut Evaluation<'p>, Val) -> Flow<Option<Val>>;
 
 /// `to |= change`.
@@ -96,7 +96,7 @@ pub(super) fn change_at<'p>(
         }
         (Val::Obj(mut arc), Val::Str(key)) => {
             let obj = Obj::make_mut(&mut run.meter, &mut arc)?;
-            // Taken out, so that what is below is ours alone.
+            // Taken out, so that the values below have no other owner.
             let old = obj.replace(&mut run.meter, key, Val::Null)?;
             let new = change_at(run, old.unwrap_or(Val::Null), rest, change)?;
             obj.insert(&mut run.meter, key.clone(), new)?;
@@ -158,7 +158,7 @@ fn change_slice<'p>(
     run.meter.admit(Val::Arr(Rc::new(Arr::of([before, new.items(), after].concat()))))
 }
 
-/// `val` without what is at `paths`.
+/// `val` without the values at `paths`.
 pub(super) fn delete(
     run: &mut Evaluation<'_>,
     mut val: Val,
@@ -185,7 +185,7 @@ pub(super) fn delete(
     Ok(val)
 }
 
-/// Whether a path leads into what is at `parents`.
+/// Whether a path leads into a value at `parents`.
 fn is_neighbour(run: &mut Evaluation<'_>, path: &Arr, parents: &[Val]) -> Flow<bool> {
     let Some((_, others)) = path.items().split_last() else { return Ok(false) };
     Ok(others.len() == parents.len() && run.meter.order_items(others, parents)? == Ordering::Equal)

@@ -1,12 +1,12 @@
-//! JSON values that know their own size and depth.
+//! JSON values with their own size and depth.
 //!
 //! Values share their children, so a few steps could build one that takes for ever to walk (`[.,.]`
 //! sixty times). Each array and object therefore carries the size of the whole tree below it and
-//! its depth; `BudgetMeter::admit` refuses what is too large or too deep, and whoever walks or
-//! drops a value can rely on both.
+//! its depth; `BudgetMeter::admit` refuses one that is too large or too deep, and code that walks
+//! or drops a value can rely on both.
 //!
-//! What costs time or memory with a value's size takes the meter: there is no `==`, no `<`, no hash
-//! and no look-up without it. Each text, array and object counts the memory that it holds
+//! Operations whose cost grows with a value's size take the meter: there is no `==`, no `<`, no
+//! hash and no look-up without it. Each text, array and object counts the memory that it holds
 //! (`memory_count`).
 
 use std::ops::Deref;
@@ -40,19 +40,19 @@ pub(super) struct Arr {
     depth: u32,
 }
 
-/// What an array's slot costs in memory.
+/// The memory of an array's slot.
 pub(super) const SLOT_BYTES: usize = size_of::<Val>();
-/// What counts the clones of a shared allocation.
+/// The memory of the counters of a shared allocation.
 pub(super) const COUNTS_BYTES: usize = 16;
-/// What an array costs before its first slot.
+/// The memory of an array before its first slot.
 const HEAD_BYTES: usize = COUNTS_BYTES + size_of::<Arr>();
-/// What a short string costs in memory.
+/// The memory of a short string.
 pub(super) const SHORT_TEXT_BYTES: usize = 48;
 
 const _: () = assert!(SLOT_BYTES == 24, "values are what most memory goes to");
 
 impl Val {
-    /// A string of ours, which is short.
+    /// A string of the crate's own, which is short.
     pub(super) fn static_text(text: &'static str) -> Self {
         Self::Str(Text::unmetered(text))
     }
@@ -114,7 +114,7 @@ impl Text {
         Ok(Self::unmetered(text))
     }
 
-    /// A text whose memory is counted, but neither charged nor refused: constants, and what is a
+    /// A text whose memory is counted, but neither charged nor refused: constants, and texts of a
     /// few bytes.
     pub(super) fn unmetered(text: &str) -> Self {
         add_held(COUNTS_BYTES + text.len());

@@ -208,13 +208,7 @@ impl TrialFleet {
                     self.handle_event(to, ReplicaEvent::Heartbeat { sent, answer });
                 }
                 CallPurpose::Log => self.handle_event(to, ReplicaEvent::Log(answer)),
-                CallPurpose::Fetch(key, plan, id) => {
-                    self.on_fetched(to, (key, plan, id), sent, answer);
-                }
-                CallPurpose::Claim(key, plan, id) => {
-                    self.on_claim_reply(to, (key, plan, id), sent, answer);
-                }
-                _ => {}
+                about => self.on_flight_reply(to, sent, &about, answer),
             },
             TrialMessage::Answer { to: Process::Writer(to), sent, about, answer } => {
                 self.on_writer_reply(to, sent, &about, &answer);
@@ -301,35 +295,31 @@ impl TrialFleet {
             .position(|flight| flight.has_id((key, plan), id) && flight.asked_at == sent)
     }
 
-    fn on_fetched(
+    /// Takes Redis's answer to a flight that asked for its dataset or for its claim.
+    fn on_flight_reply(
         &mut self,
         node: usize,
-        which: (TrialKey, u8, FlightId),
         sent: Moment,
+        about: &CallPurpose,
         answer: ScriptReply,
     ) {
-        let Some(flight) = self.flight(node, which, sent) else { return };
-        let FlightStep::Asking(start) = self.nodes[node].running[flight].step else { return };
-        self.nodes[node].running[flight].step = match answer {
-            ScriptReply::Hit(fetched) => FlightStep::Fetched(start, fetched),
-            ScriptReply::Miss if self.nodes[node].has_claims => FlightStep::Claiming(start),
-            _ => FlightStep::Collecting(start),
+        let (CallPurpose::Fetch(key, plan, id) | CallPurpose::Claim(key, plan, id)) = *about else {
+            return;
         };
-        self.ask_redis(node, flight);
-    }
-
-    fn on_claim_reply(
-        &mut self,
-        node: usize,
-        which: (TrialKey, u8, FlightId),
-        sent: Moment,
-        answer: ScriptReply,
-    ) {
-        let Some(flight) = self.flight(node, which, sent) else { return };
-        let FlightStep::Claiming(start) = self.nodes[node].running[flight].step else { return };
-        self.nodes[node].running[flight].step = match answer {
-            ScriptReply::Hit(fetched) => FlightStep::Fetched(start, fetched),
-            ScriptReply::HeldBy(_) => FlightStep::Asking(start),
+        let Some(flight) = self.flight(node, (key, plan, id), sent) else { return };
+        let has_claims = self.nodes[node].has_claims;
+        let step = &mut self.nodes[node].running[flight].step;
+        let start = match (about, &*step) {
+            (CallPurpose::Fetch(..), FlightStep::Asking(start))
+            | (CallPurpose::Claim(..), FlightStep::Claiming(start)) => *start,
+            _ => return,
+        };
+        *step = match (about, answer) {
+            (_, ScriptReply::Hit(fetched)) => FlightStep::Fetched(start, fetched),
+            (CallPurpose::Fetch(..), ScriptReply::Miss) if has_claims => {
+                FlightStep::Claiming(start)
+            }
+            (CallPurpose::Claim(..), ScriptReply::HeldBy(_)) => FlightStep::Asking(start),
             _ => FlightStep::Collecting(start),
         };
         self.ask_redis(node, flight);

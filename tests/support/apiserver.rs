@@ -1,7 +1,7 @@
 //! A small API server of Kubernetes: objects as JSON behind TLS and a token, with
 //! `resourceVersion`s that a write must name, lists in pages, and watches. It can be stopped and
-//! started again on its port, and asks a webhook as a real one does: over a new connection,
-//! trusting what the configuration's `caBundle` says and nothing else.
+//! started again on its port, and calls a webhook as a real one does: over a new connection,
+//! trusting the configuration's `caBundle` and nothing else.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -55,8 +55,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Value>,
-    /// What happened: the path of the object, the kind of event, the object; its version is its
-    /// place.
+    /// The log of events: the path of the object, the kind of event, the object; its version is its
+    /// index.
     events: Vec<(u64, String, &'static str, Value)>,
     version: u64,
     minor: String,
@@ -130,7 +130,7 @@ impl Apiserver {
         self.dir.path().join("kubeconfig")
     }
 
-    /// Puts an object in the place of what is there.
+    /// Puts an object, replacing the present one.
     pub(crate) fn put(&self, path: &str, object: Value) {
         let mut state = self.shared.state.lock().unwrap();
         state.store(path, object);
@@ -145,7 +145,7 @@ impl Apiserver {
         );
     }
 
-    /// The same, and no watch ever hears of it.
+    /// The same, without an event for watches.
     pub(crate) fn put_unheard(&self, path: &str, object: Value) {
         let mut state = self.shared.state.lock().unwrap();
         state.store(path, object);
@@ -175,7 +175,7 @@ impl Apiserver {
         below.map(|(_, object)| object.clone()).collect()
     }
 
-    /// How often `METHOD PATH` was asked.
+    /// How many requests came for `METHOD PATH`.
     pub(crate) fn asked(&self, what: &str) -> usize {
         self.shared.state.lock().unwrap().asked.get(what).copied().unwrap_or_default()
     }
@@ -201,13 +201,13 @@ impl Apiserver {
         assert!(waited.await.is_ok(), "never: {what}");
     }
 
-    /// What the first webhook of the configuration trusts, as PEM; empty if nothing.
+    /// The `caBundle` of the configuration's first webhook, as PEM; empty if it has none.
     pub(crate) fn bundle(&self) -> String {
         bundle_of(&self.object(CONFIGURATION))
     }
 }
 
-/// What the first webhook of a configuration trusts, as PEM.
+/// The `caBundle` of a configuration's first webhook, as PEM.
 pub(crate) fn bundle_of(configuration: &Value) -> String {
     let encoded =
         configuration["webhooks"][0]["clientConfig"]["caBundle"].as_str().unwrap_or_default();
@@ -402,7 +402,7 @@ impl Shared {
 }
 
 fn list(state: &State, path: &str, query: &HashMap<String, String>) -> Response<Body> {
-    // Small pages, whatever is asked for, so that every list has several.
+    // Small pages, whatever limit is requested, so that every list has several.
     let from: usize = query.get("continue").map_or(0, |token| token.parse().unwrap());
     let all: Vec<_> = state.of_collection(path).map(|(_, object)| object.clone()).collect();
     let items: Vec<_> = all.iter().skip(from).take(2).cloned().collect();

@@ -1,10 +1,10 @@
-//! *One read*, counted: what became of the fleet's claim on a key, in the words of Redis, and so
-//! how often the key may have been read on a machine that starves its processes.
+//! Counts *one read*: the fate of the fleet's claim on a key, as Redis reports it, and so how often
+//! the key may have been read on a machine that starves its processes.
 //!
 //! Where a sidecar is starved for longer than its claim lasts, another takes the claim over and
-//! reads once more, as it should. Redis decides that, so its own keyspace notifications say how
-//! often it was so, whatever the sidecars say. Where Redis is too slow to answer a sidecar, that
-//! one reads without a claim: it counts that, and the fault of Redis that was the reason.
+//! reads once more, as it should. Redis decides that, so its own keyspace notifications count it,
+//! whatever the sidecars report. Where Redis is too slow to answer a sidecar, that one reads
+//! without a claim: it counts that, and the fault of Redis that was the reason.
 
 use bfb::cache::CLAIM_TTL;
 use futures_util::StreamExt as _;
@@ -16,15 +16,15 @@ use super::client::TEST_TIMEOUT;
 use super::redis::Redis;
 use super::sidecar::Sidecar;
 
-/// What Redis did not do, or not in time.
+/// Requests that Redis did not answer, or not in time.
 const FAULTS: &str = "bfb_redis_faults_total";
-/// A flight that has heard of so many holders beyond the first collects without a claim.
+/// A flight that has seen so many holders beyond the first collects without a claim.
 const HOLDERS_MAX: usize = 2;
 const CHANNEL: &str = "__keyspace@0__:";
-/// What is published on it comes behind all that happened before.
+/// A message on this channel arrives after all notifications before it.
 const BARRIER: &str = "__keyspace@0__:barrier";
 
-/// What happened to a claim.
+/// An event of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// It was granted, or renewed by its holder.
@@ -35,11 +35,11 @@ pub(crate) enum Event {
     Expired,
     /// A dataset was kept: there is nothing to collect any more.
     Kept,
-    /// Nothing: everything before it has been heard.
+    /// No event: all notifications before it have arrived.
     Barrier,
 }
 
-/// Listens to what happens to claims.
+/// Listens to the events of claims.
 pub(crate) struct Claims {
     events: watch::Receiver<Vec<Event>>,
     listening: AbortHandle,
@@ -79,7 +79,7 @@ impl Claims {
         assert!(renewed.is_ok(), "no claim was renewed {times} times: {:?}", self.events.borrow());
     }
 
-    /// What has happened until now.
+    /// The events until now.
     pub(crate) async fn tally(&self, redis: &Redis) -> Tally {
         let barriers =
             |events: &Vec<Event>| events.iter().filter(|event| **event == Event::Barrier).count();
@@ -135,10 +135,11 @@ fn renewals(events: &[Event]) -> usize {
     held.filter(|event| **event == Event::Set).count().saturating_sub(1)
 }
 
-/// Watches over a fleet of which everybody is about to ask for one key.
+/// Watches a fleet before all its callers ask for one key.
 pub(crate) struct OneRead {
     pub(crate) claims: Claims,
-    /// What Redis had failed to do for each before anybody asked: it was not connected yet.
+    /// The faults of Redis that each sidecar had counted before the first request: it was not
+    /// connected yet.
     early_faults: Vec<usize>,
 }
 
@@ -184,13 +185,13 @@ impl OneRead {
     }
 }
 
-/// What a counter has come to; nought where nothing was counted.
+/// The value of a counter; 0 where it is absent.
 async fn count(sidecar: &Sidecar, name: &str) -> usize {
     let value = sidecar.metric(name, &[]).await.unwrap_or_default();
     value.to_string().parse().expect("a counter counts whole things")
 }
 
-/// Who holds the claim on a key of which there is one, if anybody does: the label of its sidecar.
+/// The holder of the claim on the only claimed key, if there is one: the label of its sidecar.
 pub(crate) fn holder(redis: &Redis) -> Option<String> {
     let claims: Vec<String> = redis.command(&["KEYS", "bfb:*:claim:*"]);
     let claim = claims.first()?;

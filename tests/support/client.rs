@@ -1,4 +1,4 @@
-//! A small HTTP client that sends what it is told and nothing else: HTTP/1.1, HTTP/2 by prior
+//! A small HTTP client that sends exactly the bytes it is given: HTTP/1.1, HTTP/2 by prior
 //! knowledge, TCP, Unix sockets, raw bytes.
 //!
 //! [`Consumer`] behaves as a well-made HTTP library does: it keeps its connection, honours
@@ -22,7 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-/// How long a test waits for what must come.
+/// How long a test waits for an event that must come.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often a request that never left is sent on a new connection.
@@ -31,7 +31,7 @@ const UNSENT_MAX: usize = 5;
 /// A request without or with a body.
 pub(crate) type ClientRequest = Request<Full<Bytes>>;
 
-/// Where somebody listens.
+/// The address of a listener.
 #[derive(Debug, Clone)]
 pub(crate) enum Endpoint {
     Tcp(SocketAddr),
@@ -236,7 +236,7 @@ impl Connection {
             .collect();
         while let Some(answer) = asked.next().await {
             let Some(got) = answer else { continue };
-            // Who asked may have heard enough.
+            // The test may have stopped listening.
             let _ = answers.send(got);
         }
     }
@@ -295,7 +295,7 @@ fn send_error_or_refused(error: TrySendError<ClientRequest>, again: ClientReques
     }
 }
 
-/// HTTP/2 says `:authority` where HTTP/1.1 says `Host`.
+/// HTTP/2 has `:authority` where HTTP/1.1 has `Host`.
 fn for_http2(mut request: ClientRequest) -> ClientRequest {
     if let Some(host) = request.headers_mut().remove(HOST) {
         let target = format!("http://{}{}", host.to_str().unwrap(), request.uri());
@@ -367,7 +367,7 @@ pub(crate) async fn once(
 /// Writes these bytes on a connection of their own and reads until its end.
 pub(crate) async fn raw(to: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(to).await.unwrap();
-    // Who refuses early does not read to the end: what counts is what it says.
+    // A server that refuses early does not read to the end: its answer counts.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();
     let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await;

@@ -1,4 +1,4 @@
-//! A Redis Cluster of three primaries, each a real server: who holds which slot, moving a slot,
+//! A Redis Cluster of three primaries, each a real server: the holders of slots, moving a slot,
 //! killing a node.
 
 use std::ops::Range;
@@ -83,8 +83,9 @@ impl Cluster {
         self.nodes[0].command(&["CLUSTER", "KEYSLOT", key])
     }
 
-    /// Moves what is in the slot of a key to another node, as `redis-cli --cluster reshard` does,
-    /// but for the last step: who asks the old node is sent to the new one for this once (`ASK`).
+    /// Moves the keys in the slot of a key to another node, as `redis-cli --cluster reshard` does,
+    /// but for the last step: the old node redirects each request to the new one for this once
+    /// (`ASK`).
     pub(crate) fn begin_move(&self, key: &str, to: usize) {
         let slot = self.slot(key).to_string();
         let from = &self.nodes[self.holder(key)];
@@ -104,11 +105,11 @@ impl Cluster {
         }
     }
 
-    /// The last step: from now on the old node sends everybody away for good (`MOVED`).
+    /// The last step: from now on the old node redirects every request for good (`MOVED`).
     pub(crate) fn finish_move(&self, key: &str, to: usize) {
         let slot = self.slot(key).to_string();
-        // The new node first: it must not be told by the others that the slot is still the old
-        // one's.
+        // The new node first: the others must not inform it that the slot still belongs to the old
+        // one.
         let (new, others): (Vec<_>, Vec<_>) = (0..self.nodes.len()).partition(|at| *at == to);
         for at in new.into_iter().chain(others) {
             self.nodes[at].command::<()>(&[

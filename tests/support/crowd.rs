@@ -34,14 +34,14 @@ const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// Crowds come one after the other: each needs the files and the CPU of the machine.
 static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
 
-/// What one connection of a crowd does.
+/// The behaviour of one connection of a crowd.
 #[derive(Debug, Clone)]
 pub(crate) struct Script {
     /// Sent at once.
     pub(crate) opening: Vec<u8>,
     /// Sent again and again, slowly. Empty: nothing more is sent.
     pub(crate) then: Vec<u8>,
-    /// Whether what comes is read. Who does not read does not notice its end either.
+    /// Whether answers are read. A connection that does not read does not notice its end either.
     pub(crate) reads: bool,
 }
 
@@ -118,9 +118,9 @@ pub(crate) fn open_files_max() -> usize {
     line.split_whitespace().next().unwrap().parse().unwrap_or(usize::MAX)
 }
 
-/// Asks so many times, each on a connection of its own as a kubelet does, and returns what went
-/// wrong. It begins once the crowd has been taken as far as that goes, so that a first request is
-/// answered.
+/// Sends so many requests, each on a connection of its own as a kubelet does, and returns the
+/// errors. It begins once the crowd has been accepted as far as that goes, so that a first request
+/// is answered.
 pub(crate) async fn probe(to: SocketAddr, path: &str, times: usize) -> Vec<String> {
     let request = wire::get(path, "connection: close\r\n");
     let first = async { while wire::once(to, &request, PROBE_MAX).await.is_err() {} };

@@ -1,4 +1,5 @@
-//! Domain files for tests, written line by line, so that a test shows only what it is about.
+//! Domain files for tests, written line by line, so that a test shows only the lines that it is
+//! about.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ impl DomainFile {
         self
     }
 
-    /// A source at `upstream`; `lines` are what it says beyond its URL.
+    /// A source at `upstream`; `lines` are its members beside the URL.
     pub(crate) fn source(
         self,
         name: &str,

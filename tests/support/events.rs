@@ -35,7 +35,7 @@ impl Listener {
         Self::over(TcpStream::connect(admin).await.unwrap(), query).await
     }
 
-    /// The same over a connection that holds little of what was not read.
+    /// The same over a connection that buffers little of what is not read.
     pub(crate) async fn narrow(admin: SocketAddr, query: &str) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();

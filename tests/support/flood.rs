@@ -1,5 +1,5 @@
-//! A server that never comes to an end: it takes one request a connection, and then sends the same
-//! few bytes for ever. It counts what it got rid of until the connection ended.
+//! A server whose answer never ends: it takes one request a connection, and then sends the same few
+//! bytes for ever. It counts the bytes that it sent until the connection ended.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio_rustls::server::TlsStream;
 
 use super::pki::{Asks, Pki, profile};
 
-/// How long a test waits for the end of a connection. A flood that nobody ends fails here.
+/// How long a test waits for the end of a connection. A flood that is not cut off fails here.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What lies in our own kernel buffer counts as sent, so it is kept small.
+/// Bytes in our own kernel buffer count as sent, so it is kept small.
 const SEND_BUFFER: u32 = 64 * 1024;
 /// Crumbs that need not travel one by one are written this many bytes at a time.
 const WRITTEN_AT_ONCE: usize = 16 * 1024;
@@ -36,7 +36,7 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 
-/// What a flood consists of.
+/// The shape of a flood.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     head: Vec<u8>,
@@ -54,7 +54,7 @@ enum Begins {
     AtOnce,
     /// Once the client has reset its stream.
     AfterReset,
-    /// Once the test says so.
+    /// Once the test signals it.
     WhenTold,
 }
 
@@ -74,7 +74,7 @@ impl Script {
         Self { rekeyed: true, ..self }
     }
 
-    /// The crumbs begin once the test says so.
+    /// The crumbs begin once the test signals it.
     pub(crate) fn when_told(self) -> Self {
         Self { begins: Begins::WhenTold, ..self }
     }
@@ -254,7 +254,7 @@ impl State {
     }
 }
 
-/// What the client has sent so far.
+/// The bytes that the client has sent so far.
 #[derive(Debug, Default)]
 struct Seen {
     request: bool,

@@ -2,7 +2,7 @@
 
 use super::flood::{END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame};
 
-/// What a connection begins with: the preface, and empty SETTINGS.
+/// The beginning of a connection: the preface, and empty SETTINGS.
 pub(crate) fn opening() -> Vec<u8> {
     opening_with(&[])
 }

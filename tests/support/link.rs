@@ -1,10 +1,10 @@
 //! A TCP link between two addresses that can be cut, slowed, half-closed, black-holed and healed
 //! while it runs.
 //!
-//! It is a proxy on loopback, so it promises what a network can do to TCP and nothing else: bytes
-//! are delayed or the connection ends, but no byte is lost, changed or reordered within a
-//! connection that lives. Waiting is on events: [`Link::until`] returns once the counters say so,
-//! and gives up loudly.
+//! It is a proxy on loopback, so it does only what a network can do to TCP: bytes are delayed or
+//! the connection ends, but no byte is lost, changed or reordered within a connection that lives.
+//! Waiting is on events: [`Link::until`] returns once the counters have reached a state, and gives
+//! up loudly.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,7 +26,7 @@ const CHUNKS_PER_SECOND: u32 = 20;
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// From who connects to the target.
+    /// From the client to the target.
     Up,
     /// From the target back.
     Down,
@@ -35,9 +35,9 @@ pub(crate) enum Direction {
 /// How a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// RST to both ends: what was on its way is gone.
+    /// RST to both ends: bytes on their way are lost.
     Reset,
-    /// FIN to both ends: each reads the end; what it still writes goes nowhere.
+    /// FIN to both ends: each reads the end; bytes that it still writes are dropped.
     Finish,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct LinkSpeed {
     pub(crate) bytes_per_second: Option<NonZeroU32>,
 }
 
-/// What has happened so far.
+/// The counters of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
     /// Connections accepted, those that were ended at once included.
@@ -61,11 +61,11 @@ pub(crate) struct Counts {
     pub(crate) unreachable: u64,
     /// Bytes delivered to the target.
     pub(crate) up: u64,
-    /// Bytes delivered to who connected.
+    /// Bytes delivered to the client.
     pub(crate) down: u64,
 }
 
-/// What the link does at present.
+/// The present state of the link.
 #[derive(Debug, Clone, Copy)]
 struct State {
     /// Ends every connection, new ones too.
@@ -158,8 +158,8 @@ impl Link {
         self.state.send_modify(|state| state.pace = pace);
     }
 
-    /// Sends a FIN in one way on each connection of now, after what is on its way; the other way
-    /// goes on.
+    /// Sends a FIN in one direction on each present connection, after the bytes on their way; the
+    /// other direction goes on.
     pub(crate) fn half_close(&self, way: Direction) {
         self.state.send_modify(|state| state.direction_mut(way).half_closes += 1);
     }
@@ -170,7 +170,7 @@ impl Link {
         self.state.send_modify(|state| state.direction_mut(way).black_hole = true);
     }
 
-    /// From now on the link is as new. What was cut or half-closed stays so.
+    /// From now on the link is as new. Connections that were cut or half-closed stay so.
     pub(crate) fn heal(&self) {
         self.state.send_modify(|state| {
             state.cut = None;
@@ -185,7 +185,7 @@ impl Link {
         *self.counts.borrow()
     }
 
-    /// Waits until the counters are as `what` says in words.
+    /// Waits until the counters have reached a state; `what` names it.
     pub(crate) async fn until(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
         let mut counts = self.counts.clone();
         let waited =
@@ -208,7 +208,7 @@ async fn run(listener: TcpListener, target: SocketAddr, view: View) {
     }
 }
 
-/// What a connection sees of its link.
+/// A connection's view of its link.
 #[derive(Clone)]
 struct View {
     state: watch::Receiver<State>,
@@ -299,8 +299,8 @@ async fn connect(target: SocketAddr, view: &View) -> io::Result<TcpStream> {
     Ok(server)
 }
 
-/// Carries until both ways have ended. If an end breaks, the other hears of it as soon as the link
-/// lets it.
+/// Carries until both directions have ended. If an end breaks, the other one notices as soon as the
+/// link lets it.
 async fn both_ways(client: &mut TcpStream, server: &mut TcpStream, view: &View) -> io::Result<()> {
     client.set_nodelay(true)?;
     let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
@@ -333,7 +333,7 @@ async fn pump(
             _ = half_closed => None,
             read = read => Some(read?),
         };
-        // What has been read waits here, where the link became slow or a black hole meanwhile.
+        // Bytes that were read wait here, where the link became slow or a black hole meanwhile.
         view.pace(read.unwrap_or_default()).await;
         view.wait_until_passable(way).await;
         match read {
@@ -353,12 +353,12 @@ async fn pump(
     }
 }
 
-/// Reads to the end, so that who writes is not held up.
+/// Reads to the end, so that the writer is not held up.
 async fn discard(mut from: impl tokio::io::AsyncRead + Unpin) -> io::Result<()> {
     tokio::io::copy(&mut from, &mut tokio::io::sink()).await.map(|_| ())
 }
 
-/// Ends streams; the ends that have the FIN or the RST know at once, what follows only tidies up.
+/// Ends streams; the ends that have the FIN or the RST notice at once, the rest only tidies up.
 fn end(how: Cut, streams: Vec<TcpStream>) -> impl Future<Output = ()> {
     let mut finished = JoinSet::new();
     for mut stream in streams {

@@ -1,9 +1,9 @@
-//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`, and `flood` that never
-//! ends), links that break (`link`), domain files (`domain`), the program itself (`process`,
-//! `sidecar`, `webhook`), who asks it (`client`, and `wire` where it must be cheap), listens to it
-//! (`events`) or crowds it (`crowd`, which speaks HTTP/2 by hand with `frames`), a private Redis
-//! (`redis`, and `claims` for what a fleet asks of it) on a port that is free (`port`), and a small
-//! API server of Kubernetes (`apiserver`).
+//! The vocabulary of the tests: certificates (`pki`), upstreams (`upstream`, and `flood` whose
+//! answers never end), links that break (`link`), domain files (`domain`), the program itself
+//! (`process`, `sidecar`, `webhook`), its clients (`client`, and `wire` where it must be cheap),
+//! listeners of its events (`events`) and crowds of connections (`crowd`, which speaks HTTP/2 by
+//! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
+//! on a port that is free (`port`), and a small API server of Kubernetes (`apiserver`).
 
 #[cfg(feature = "webhook")]
 pub(crate) mod apiserver;

@@ -1,5 +1,5 @@
-//! Certificates for tests: an authority, our identity in a folder (written plainly or as a kubelet
-//! does), and what servers present and ask for.
+//! Certificates for tests: an authority, the sidecar's identity in a folder (written plainly or as
+//! a kubelet does), and servers with their certificates and demands.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,27 +15,27 @@ use rustls::server::{ClientCertVerifierBuilder, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tempfile::TempDir;
 
-/// Who we are.
+/// The sidecar's SPIFFE ID.
 pub(crate) const CLIENT: &str = "spiffe://shop.example/ns/shop/sa/web";
-/// Who a good server is.
+/// The SPIFFE ID of a good server.
 pub(crate) const PROFILE: &str = "spiffe://shop.example/ns/crm/sa/profile";
 
 /// Whether a server asks for a client certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asks {
-    /// And refuses who has none.
+    /// And refuses a client without one.
     Always,
-    /// But serves who has none.
+    /// But serves a client without one.
     Optionally,
     /// It does not.
     Never,
-    /// And names only authorities that ours is not among, though it accepts ours.
+    /// And names only other authorities, though it accepts ours.
     NamingOthers,
-    /// And trusts only certificates that are not ours.
+    /// And trusts only certificates of other authorities.
     TrustingOthers,
 }
 
-/// An authority, another one that nobody trusts, and our identity in a folder.
+/// An authority, another one that nobody trusts, and the sidecar's identity in a folder.
 pub(crate) struct Pki {
     pub(crate) authority: Authority,
     pub(crate) stranger: Authority,
@@ -93,7 +93,7 @@ impl Pki {
         }
     }
 
-    /// A server of ours: presents `leaf` under our authority, both TLS versions, HTTP/1.1.
+    /// A server that presents `leaf` under the authority, both TLS versions, HTTP/1.1.
     pub(crate) fn server(&self, leaf: &Leaf, asks: Asks) -> ServerConfig {
         self.server_of(&self.authority, leaf, asks, rustls::ALL_VERSIONS)
     }
@@ -107,7 +107,7 @@ impl Pki {
         self.server_of(&self.authority, &profile(), asks, versions)
     }
 
-    /// A server whose certificate a stranger issued.
+    /// A server whose certificate the untrusted authority issued.
     pub(crate) fn stranger(&self, leaf: &Leaf) -> ServerConfig {
         self.server_of(&self.stranger, leaf, Asks::Always, rustls::ALL_VERSIONS)
     }
@@ -122,7 +122,7 @@ impl Pki {
         self.server_presenting(&issuer.issue(leaf).unwrap(), asks, versions)
     }
 
-    /// A server of ours that presents this very certificate.
+    /// A server that presents this very certificate.
     pub(crate) fn server_with(&self, pair: &Issued, asks: Asks) -> ServerConfig {
         self.server_presenting(pair, asks, rustls::ALL_VERSIONS)
     }
@@ -159,12 +159,12 @@ impl Pki {
     }
 }
 
-/// What a good server's certificate says.
+/// The certificate of a good server.
 pub(crate) fn profile() -> Leaf {
     Leaf::new("profile").uri(PROFILE).dns("localhost").ip([127, 0, 0, 1])
 }
 
-/// Who [`profile`] must be.
+/// The expected identity of [`profile`].
 pub(crate) fn expected() -> ServerIdentity {
     ServerIdentity::Spiffe(PROFILE.to_owned())
 }

@@ -2,10 +2,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
-/// Linux gives 32768 and above to connections, where nobody has told it otherwise.
+/// Linux gives 32768 and above to connections, unless it is configured otherwise.
 const PORTS: std::ops::Range<u16> = 10_000..32_768;
 
-/// A port that nobody listens on at this moment. It is below those that the system gives to
+/// A port without a listener at this moment. It is below those that the system gives to
 /// connections, so that a server that was killed finds it free when it comes back.
 pub(crate) fn free() -> SocketAddr {
     let tried =

@@ -1,5 +1,5 @@
-//! The real binary as a process: heard by its log, told by signals, and killed when it is dropped.
-//! Waiting is on events: a log line, the end of the process.
+//! The real binary as a process: observed by its log, controlled by signals, and killed when it is
+//! dropped. Waiting is on events: a log line, the end of the process.
 
 use std::collections::BTreeMap;
 use std::fs;

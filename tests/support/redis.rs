@@ -16,13 +16,13 @@ use super::client::TEST_TIMEOUT;
 
 pub(crate) use super::port::free;
 
-/// What the user `bfb` may do: what `docs/redis.md` says, and no more.
+/// The permissions of the user `bfb`: those of `docs/redis.md`, and no more.
 fn rules(options: &[String]) -> String {
     let cluster = options.iter().any(|option| option == "--cluster-enabled");
     format!("on >secret {}", bfb::bus::acl_rules("default", kind(cluster)))
 }
 
-/// What kind of Redis it is to a sidecar.
+/// The kind of Redis, as a sidecar names it.
 pub(crate) fn kind(cluster: bool) -> RedisKind {
     match cluster {
         false => RedisKind::One,
@@ -31,7 +31,7 @@ pub(crate) fn kind(cluster: bool) -> RedisKind {
     }
 }
 
-/// How often another port is tried where somebody was faster.
+/// How often another port is tried where another process took it first.
 const PORTS_MAX: usize = 8;
 
 /// The server.
@@ -67,7 +67,7 @@ impl Redis {
         redis
     }
 
-    /// A server of a Cluster; it holds no slots and knows nobody.
+    /// A server of a Cluster; it holds no slots and has met no other node.
     pub(crate) fn start_node(options: &[&str]) -> Self {
         let bus = free().port().to_string();
         // Before 7.0 the bus has the port above the server's by 10000.
@@ -147,7 +147,7 @@ impl Redis {
         self.addr
     }
 
-    /// The URL of its administrator, who may do everything.
+    /// The URL of its administrator, who has all permissions.
     pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
@@ -174,7 +174,7 @@ impl Redis {
         self.child.wait().unwrap();
     }
 
-    /// Starts it again after [`Self::kill`], with what it had saved.
+    /// Starts it again after [`Self::kill`], with the data that it had saved.
     pub(crate) fn revive(&mut self) {
         self.child = launch(self.addr, &self.dir, &self.options).expect("its port is still free");
     }
@@ -193,13 +193,13 @@ impl Redis {
         self.revive();
     }
 
-    /// Forgets what it had saved.
+    /// Deletes the data that it had saved.
     pub(crate) fn lose(&self) {
         // It may never have saved anything.
         let _ = std::fs::remove_file(self.dir.path().join("dump.rdb"));
     }
 
-    /// Stops its process in the middle of whatever it does; its sockets stay open.
+    /// Stops its process in the middle of its work; its sockets stay open.
     pub(crate) fn pause(&self) {
         self.signal("-STOP");
     }
@@ -265,7 +265,7 @@ fn ready(command: &mut Command) -> Option<Child> {
     let said =
         |line: &str| line.contains("eady to accept connections") || line.contains("Sentinel ID is");
     let ready = lines.any(|line| line.is_ok_and(|line| said(&line)));
-    // What it says later would fill the pipe.
+    // Later output would fill the pipe.
     std::thread::spawn(move || lines.for_each(drop));
     if ready {
         return Some(child);

@@ -1,5 +1,5 @@
-//! The real binary as a sidecar: told what to serve, and asked over its real sockets, on ports that
-//! are free.
+//! The real binary as a sidecar: given domains to serve, and asked over its real sockets, on ports
+//! that are free.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -44,8 +44,8 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// `bfb serve` on a folder with these domains. It keeps nothing unless `--memory` is given:
-    /// most tests are about what it collects.
+    /// `bfb serve` on a folder with these domains. It stores nothing unless `--memory` is given:
+    /// most tests are about collecting.
     pub(crate) fn of(domains: &[&DomainFile]) -> Self {
         Self::of_command(bfb(), domains)
     }
@@ -208,7 +208,7 @@ impl Sidecar {
         client::once(&Endpoint::Tcp(self.listen), HttpVersion::Http1, request).await
     }
 
-    /// These bytes as a consumer's connection; what came until its end.
+    /// Sends these bytes on a consumer's connection, and returns all that came until its end.
     pub(crate) async fn raw(&self, bytes: impl AsRef<[u8]>) -> String {
         client::raw(self.listen, bytes.as_ref()).await
     }

@@ -1,4 +1,4 @@
-//! A real HTTP server on a loopback port, told what to answer, and asked what it was asked.
+//! A real HTTP server on a loopback port that answers as the test says, and counts its requests.
 //!
 //! HTTP/1.1 and HTTP/2, plain or TLS. It stops, with all its connections, when it is dropped.
 
@@ -45,7 +45,7 @@ impl ReceivedRequest {
     }
 }
 
-/// What is answered, and how badly.
+/// An answer, and its faults.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     status: StatusCode,
@@ -77,7 +77,7 @@ impl Reply {
         Self { status, headers, feed, after, gate: None, never: false, hang_up: false }
     }
 
-    /// A 200 with this body, as `application/json`, whatever it is.
+    /// A 200 with this body, as `application/json`, even if it is none.
     pub(crate) fn json(body: impl Into<Bytes>) -> Self {
         let reply = Self::status(200).header("content-type", "application/json");
         Self { feed: ReplyBody::Whole(body.into()), ..reply }

@@ -1,4 +1,5 @@
-//! One listener: what two channels bring, told in the order in which it happened.
+//! A listener of `GET /events`: it merges the events of the bus and of the cache in the order of
+//! their times.
 
 use std::time::Duration;
 
@@ -8,16 +9,18 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::event_json::{self, AdminEvent};
+use super::conversion;
 use super::{EventQuery, ListenerSlot};
-use crate::admin::{AdminState, Phase, ReloadStatus};
+use crate::admin::api::{AdminEvent, ReloadStatus};
+use crate::admin::{AdminState, Phase};
 use crate::{bus, cache};
 
-/// How long a stream says nothing; then it shows that it lives.
+/// How long a stream is silent before it sends a comment, by which the listener knows that the
+/// sidecar lives.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// Events that are ready go out together up to about this size.
+/// Events that are ready are written into one frame up to about this size.
 const FRAME_BYTES: usize = 16 * 1024;
-/// Events looked at in one turn.
+/// The most events that are handled before the task yields.
 const EVENTS_AT_ONCE: usize = 256;
 
 /// One listener.
@@ -31,13 +34,13 @@ pub(super) struct EventListener {
     reloads: watch::Receiver<ReloadStatus>,
     reported_reloads: ReloadStatus,
     greeting: Option<AdminEvent>,
-    /// When it last said something.
+    /// When the last frame was written.
     last_sent: Instant,
     has_ended: bool,
 }
 
-/// A channel with what came of it and was not told yet: at most one, so that what two channels
-/// bring is told in order.
+/// A channel whose next event can be looked at, so that the older event of two channels is written
+/// first.
 struct PeekableReceiver<T> {
     channel: broadcast::Receiver<T>,
     next: Option<T>,
@@ -49,21 +52,21 @@ impl<T: Clone> PeekableReceiver<T> {
         Self { channel, next: None, missed: 0 }
     }
 
-    /// Takes what is there.
+    /// Receives the next event, if one is ready and none is held.
     fn peek(&mut self) {
         while self.next.is_none() {
             match self.channel.try_recv() {
-                Ok(happening) => self.next = Some(happening),
+                Ok(event) => self.next = Some(event),
                 Err(TryRecvError::Lagged(missed)) => self.missed += missed,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    /// Waits until something is there; false if nothing will be any more.
+    /// Waits for the next event; false if the channel is closed.
     async fn wait(&mut self) -> bool {
         match self.channel.recv().await {
-            Ok(happening) => self.next = Some(happening),
+            Ok(event) => self.next = Some(event),
             Err(RecvError::Lagged(missed)) => self.missed += missed,
             Err(RecvError::Closed) => return false,
         }
@@ -72,16 +75,16 @@ impl<T: Clone> PeekableReceiver<T> {
 }
 
 impl EventListener {
-    /// Listens from now on.
+    /// A listener of the events from now on.
     pub(super) fn new(state: &AdminState, slot: ListenerSlot, query: EventQuery) -> Self {
         Self {
             missed: state.listeners.missed.clone(),
             fleet: PeekableReceiver::new(state.bus.subscribe()),
-            fills: PeekableReceiver::new(state.happenings.subscribe()),
+            fills: PeekableReceiver::new(state.collection_events.subscribe()),
             phase: state.health.subscribe(),
             reported_reloads: state.reloads.borrow().clone(),
             reloads: state.reloads.clone(),
-            greeting: Some(event_json::listening_event(state, query.keys)),
+            greeting: Some(conversion::listening_event(state, query.keys)),
             last_sent: Instant::now(),
             has_ended: false,
             query,
@@ -89,20 +92,20 @@ impl EventListener {
         }
     }
 
-    /// The next bytes; `None` at the end.
+    /// The next frame of the stream; `None` at its end.
     pub(super) async fn next_frame(&mut self) -> Option<Bytes> {
         if self.has_ended {
             return None;
         }
         let mut frame = String::new();
         if let Some(first) = self.greeting.take() {
-            first.write(&mut frame);
+            conversion::write(&first, &mut frame);
         }
         loop {
             let drained = self.write_ready(&mut frame);
             if *self.phase.borrow_and_update() == Phase::Draining {
                 self.has_ended = true;
-                event_json::end_event().write(&mut frame);
+                conversion::write(&conversion::end_event(), &mut frame);
             }
             if !frame.is_empty() {
                 self.last_sent = Instant::now();
@@ -128,7 +131,7 @@ impl EventListener {
         }
     }
 
-    /// Writes what is ready, and says whether that was all.
+    /// Writes the events that are ready; false if more may be ready.
     fn write_ready(&mut self, frame: &mut String) -> bool {
         for _ in 0..EVENTS_AT_ONCE {
             if frame.len() >= FRAME_BYTES {
@@ -136,14 +139,14 @@ impl EventListener {
             }
             let Some(events) = self.next_events() else { return true };
             for event in events {
-                event.write(frame);
+                conversion::write(&event, frame);
             }
         }
         false
     }
 
-    /// What is to be told next, the oldest first: nothing, where it does not concern this listener.
-    /// `None`: there is no more.
+    /// Takes the oldest event; the list is empty if this listener did not ask for it. `None`: no
+    /// event is ready.
     fn next_events(&mut self) -> Option<Vec<AdminEvent>> {
         self.fleet.peek();
         self.fills.peek();
@@ -152,7 +155,7 @@ impl EventListener {
             std::mem::take(&mut self.fleet.missed) + std::mem::take(&mut self.fills.missed);
         if missed > 0 {
             self.missed.inc_by(missed);
-            events.push(event_json::missed_event(missed));
+            events.push(conversion::missed_event(missed));
         }
         events.extend(self.reload_events());
         match (self.fleet.next.take(), self.fills.next.take()) {
@@ -176,19 +179,18 @@ impl EventListener {
         if (now.done, now.failed) == (self.reported_reloads.done, self.reported_reloads.failed) {
             return Vec::new();
         }
-        let events = event_json::reload_events(&self.reported_reloads, &now);
+        let events = conversion::reload_events(&self.reported_reloads, &now);
         self.reported_reloads = now.clone();
         events
     }
 
-    fn fleet_event(&self, happening: &bus::BusEvent) -> Option<AdminEvent> {
-        let concerns = happening.domain.as_deref().is_none_or(|domain| self.is_for_domain(domain));
-        concerns.then(|| event_json::fleet_event(happening, self.query.keys))
+    fn fleet_event(&self, event: &bus::BusEvent) -> Option<AdminEvent> {
+        let is_wanted = event.domain.as_deref().is_none_or(|domain| self.is_for_domain(domain));
+        is_wanted.then(|| conversion::fleet_event(event, self.query.keys))
     }
 
-    fn fill_event(&self, happening: &cache::CollectionEvent) -> Option<AdminEvent> {
-        self.is_for_domain(&happening.domain)
-            .then(|| event_json::fill_event(happening, self.query.keys))
+    fn fill_event(&self, event: &cache::CollectionEvent) -> Option<AdminEvent> {
+        self.is_for_domain(&event.domain).then(|| conversion::fill_event(event, self.query.keys))
     }
 
     fn is_for_domain(&self, domain: &str) -> bool {

@@ -17,12 +17,13 @@ use crate::coherence::{DatasetPlace, Fence, MemberName};
 pub const CLAIM_TTL: Duration = Duration::from_millis(500);
 /// Between two renewals.
 const RENEW: Duration = Duration::from_millis(150);
-/// Between two looks at what another collects, at first and at the most.
+/// The pause between two looks at another's claim, at first and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
-/// A flight waits for so many holders, one after the other, who leave nothing; then it collects
-/// without a claim. Sources that fail do not make a fleet wait in line.
+/// A flight waits for so many holders of the claim, one after the other, that store nothing; then
+/// it collects without a claim. Failing sources do not make a fleet wait in line.
 const HOLDERS_MAX: usize = 2;
-/// Slow answers in a row with which a flight that knows of no holder collects without a claim.
+/// Slow answers of Redis in a row after which a flight that has seen no holder collects without a
+/// claim.
 const SLOW_MAX: usize = 2;
 
 /// The right to collect a place for the fleet, for as long as it is renewed.
@@ -44,11 +45,11 @@ pub(super) struct ClaimKeeper {
     pub(super) bus: DomainBus,
     /// Counts the claims that were lost.
     pub(super) lost: Counter,
-    /// Owns the task that releases a claim whose flight was given up.
+    /// Owns the task that releases the claim of an abandoned flight.
     pub(super) tasks: TaskTracker,
 }
 
-/// A flight's wait for others who collect the same.
+/// A flight's wait for the holder of the claim.
 pub(super) struct ClaimWait {
     pause: Duration,
     /// One after the other.
@@ -65,15 +66,16 @@ impl Default for ClaimWait {
 }
 
 impl ClaimWait {
-    /// Whether there is time to ask once more; `until` is when the caller needs the rest of its
-    /// deadline for itself. Once there always is: what Redis has may save a collection.
+    /// Whether there is time for one more request; at `until` the caller needs the rest of its
+    /// deadline for itself. The first request is always allowed: an entry in Redis may save a
+    /// collection.
     pub(super) fn may_ask(&mut self, until: Instant) -> bool {
         let is_first = !std::mem::replace(&mut self.has_asked, true);
         is_first || self.holders.len() <= HOLDERS_MAX && Instant::now() + self.pause < until
     }
 
-    /// Redis has nothing of use, which says nothing of whether another collects: that is asked for
-    /// at once, and also where no time can be spared.
+    /// Redis has no usable entry, but another sidecar may hold the claim: the next request is sent
+    /// at once, and even where no time can be spared.
     pub(super) fn ask_at_once(&mut self) {
         self.has_asked = false;
     }
@@ -86,8 +88,8 @@ impl ClaimWait {
         }
     }
 
-    /// Redis did not answer in time. Whether that is no reason yet to collect without a claim: a
-    /// holder is known from within the last `CLAIM_TTL`, or Redis was not asked often.
+    /// Redis did not answer in time. Whether the flight goes on waiting for the claim: a holder was
+    /// seen within the last `CLAIM_TTL`, or few requests were sent.
     pub(super) fn tolerates_slowness(&mut self) -> bool {
         self.slow_in_row += 1;
         let is_held = self.heard.is_some_and(|heard| heard.elapsed() < CLAIM_TTL);
@@ -111,8 +113,8 @@ impl FleetClaim {
         Self { keeper, place, holder, fence, lost: AtomicBool::new(false), released: false }
     }
 
-    /// Renews the claim for as long as this is polled, or until another holds it: then what is
-    /// collected serves the callers of the flight and is not stored.
+    /// Renews the claim for as long as this is polled, or until another holds it: then the
+    /// collected dataset serves the callers of the flight and is not stored.
     pub(in crate::cache) async fn renew_until_lost(&self) -> std::convert::Infallible {
         loop {
             sleep(RENEW).await;

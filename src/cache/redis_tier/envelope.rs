@@ -1,9 +1,9 @@
-//! The encoding of an entry in Redis: bytes that say how old it was, compressed where that pays,
-//! sealed where there is a key.
+//! The encoding of an entry in Redis: bytes that state its age, compressed where that pays, sealed
+//! where there is a key.
 //!
-//! Time goes in as spans (how old it was when it was written, how long it had left): no clock of
-//! another machine is read. Decoding checks the bytes as input from strangers.
-//! A format that this release does not know is a miss.
+//! Times are written as spans (its age when it was written, its remaining ttl): no clock of another
+//! machine is read. Decoding checks the bytes as untrusted input. A format that this release does
+//! not know is a miss.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -23,23 +23,23 @@ const COMPRESSED_FROM_BYTES: usize = 1024;
 const LEVEL: i32 = 1;
 /// Longer content is not stored in Redis, and nothing is unpacked beyond this length.
 pub(super) const BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The same with what packing and sealing add: nothing larger is read from there. The scripts hold
-/// to it too.
+/// The same with the overhead of compression and sealing: nothing larger is read from Redis. The
+/// scripts enforce it too.
 pub(super) const STORED_BYTES_MAX: u64 = BYTES_MAX as u64 + 64;
 /// A block of zstd takes at least so many bytes (RFC 8878, 3.1.1.2) …
 const ZSTD_BLOCK_BYTES_MIN: usize = 3;
 /// … and becomes at most so many.
 const ZSTD_BLOCK_UNPACKED_MAX: usize = 128 * 1024;
 
-/// A time to live in Redis is rounded up to whole milliseconds, and what is left is written rounded
-/// down.
+/// A time to live in Redis is rounded up to whole milliseconds, and the remaining ttl is written
+/// rounded down.
 const ROUNDED: Duration = Duration::from_millis(2);
 
-/// The first byte: what the others are.
+/// The first byte: the encoding of the rest.
 const PLAIN: u8 = 0;
 const ZSTD: u8 = 1;
 const SEALED: u8 = 2;
-/// The first byte of what is inside: there is no such dataset, or this one.
+/// The first byte inside: no such dataset, or a dataset.
 const NOT_FOUND: u8 = 0;
 const DATASET: u8 = 1;
 
@@ -47,7 +47,7 @@ const DATASET: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
 
-/// Why what stands in Redis is not read.
+/// Why bytes in Redis are rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DecodeError {
     /// It is of another format, of another plan, or not to be opened.
@@ -103,8 +103,8 @@ pub(super) fn encode(
     }
 }
 
-/// Reads an answer that has `left` to be entry. `room` is asked for the memory that it takes to
-/// open and to unpack it, before each.
+/// Decodes an entry whose remaining ttl in Redis is `left`. `room` is asked for memory before the
+/// body is opened, and again before it is unpacked.
 pub(super) fn decode(
     stored: &TierDataset,
     left: Duration,
@@ -119,7 +119,7 @@ pub(super) fn decode(
     }
     let packed = open(stored, seal, context).ok_or(DecodeError::Unreadable)?;
     let bytes = unpacked_bytes(&packed).ok_or(DecodeError::Unreadable)?;
-    // What is unpacked, and what memory keeps of it.
+    // The unpacked bytes, and their copy in memory.
     if !room(2 * bytes as u64) {
         return Err(DecodeError::NoMemory);
     }
@@ -129,8 +129,8 @@ pub(super) fn decode(
 /// The fence of bytes that no log has.
 const NOWHERE: Fence = Fence { epoch: crate::coherence::Epoch(0), seq: 0 };
 
-/// Reads bytes as a flight reads what stands in Redis, where nothing is sealed: what memory would
-/// keep of them weighs so much. For those who look for bytes that this does not bear.
+/// Decodes bytes as a flight does, without sealing, and returns the weight that the entry would
+/// have in memory. For fuzzing.
 pub fn decoded_weight(
     body: &[u8],
     domain: &Domain,
@@ -144,7 +144,7 @@ pub fn decoded_weight(
 
 /// The packed bytes, without their seal.
 fn open<'s>(stored: &'s TierDataset, seal: Option<&Seal>, context: &[u8]) -> Option<Cow<'s, [u8]>> {
-    // Where there is a key, unsealed bytes may be anybody's and are refused.
+    // Where there is a key, unsealed bytes may come from anybody and are refused.
     match (seal, stored.body.split_first()?) {
         (Some(seal), (&SEALED, sealed)) => seal.open(sealed, context).map(Cow::Owned),
         (None, (&(PLAIN | ZSTD), _)) => Some(Cow::Borrowed(&*stored.body)),
@@ -195,7 +195,7 @@ fn pack(inside: &[u8]) -> Vec<u8> {
     }
 }
 
-/// How long it is once it is unpacked, as it says itself; nothing if that cannot be.
+/// The unpacked length that the frame states; `None` if it is impossible.
 fn unpacked_bytes(packed: &[u8]) -> Option<usize> {
     let (kind, rest) = packed.split_first()?;
     if *kind == PLAIN {
@@ -203,7 +203,7 @@ fn unpacked_bytes(packed: &[u8]) -> Option<usize> {
     }
     let (length, compressed) = rest.split_first_chunk().filter(|_| *kind == ZSTD)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    // Room is made for what is claimed, so it must be possible.
+    // Memory is reserved for the length that is stated, so it must be possible.
     let possible = compressed.len().div_ceil(ZSTD_BLOCK_BYTES_MIN) * ZSTD_BLOCK_UNPACKED_MAX;
     Some(length).filter(|length| *length <= BYTES_MAX.min(possible))
 }

@@ -3,12 +3,12 @@
 use crate::coherence::FetchedDataset;
 use crate::resources::WorkMemory;
 
-/// The bytes of a dataset that are asked for at once, at least and at most: as many as a flight has
-/// reserved anyway. A larger one is answered with its size, and asked for again once there is
-/// memory for it.
+/// The bytes of a dataset that are requested together with its metadata, at least and at most: as
+/// many as a flight has reserved anyway. For a larger one Redis answers with its size, and it is
+/// fetched once there is memory for it.
 pub(super) const READY_BYTES: (u64, u64) = (4 * 1024, 256 * 1024);
 /// Copies of a large dataset that exist at once as it is read: the connection's, the library's and
-/// ours.
+/// the decoded one.
 pub(super) const COPIES: u64 = 3;
 
 /// A dataset received from Redis, with the memory that it takes.
@@ -36,7 +36,7 @@ impl Drop for MemoryInUse<'_> {
     }
 }
 
-/// Takes what an answer may need, out of what is reserved as far as that goes; 0 where there is
+/// Takes the memory for an answer out of the reservation as far as that goes; 0 where there is
 /// none.
 pub(super) fn take_ready(memory: &WorkMemory) -> u64 {
     let bytes = memory.unused().clamp(READY_BYTES.0, READY_BYTES.1);

@@ -38,7 +38,7 @@ pub struct Seal {
     keys: watch::Sender<Arc<SealKeys>>,
 }
 
-/// Why a file holds no keys. It never says what is in it.
+/// Why a file holds no keys. The text never quotes the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{}`{}: {what}\nhint: `openssl rand -hex 32` makes a key; \
@@ -79,7 +79,7 @@ impl Seal {
         Ok(Self { file: file.to_owned(), keys: watch::Sender::new(Arc::new(keys)) })
     }
 
-    /// Takes over what the file says when it changes. Never returns; drop it to stop it.
+    /// Reloads the keys whenever the file changes. Never returns; drop it to stop it.
     pub async fn reload_on_change(self, metrics: CacheMetrics) {
         let mut last_error = None;
         loop {
@@ -123,7 +123,7 @@ impl Seal {
         Some(sealed)
     }
 
-    /// Opens what was sealed with any of the keys, under the same context.
+    /// Opens bytes that were sealed with any of the keys, under the same context.
     pub(super) fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Vec<u8>> {
         let (id, rest) = sealed.split_at_checked(ID_BYTES)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN)?;

@@ -20,8 +20,8 @@ use super::upstream_state::{Behaviour, FailureMode, UpstreamKind, UpstreamState}
 /// The longest delay that an upstream takes on.
 const SLOW_MS_MAX: u64 = 60_000;
 
-const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=503&percent=100 | slow?ms=300 | hang | \
-                        change/{customer} | recover}, or GET /";
+const COMMANDS: &str = "POST /{profile|favorites|reviews|orders}/{fail?status=503&percent=100 | \
+                        slow?ms=300 | hang | change/{customer} | recover}, or GET /";
 
 /// Applies the request, or answers what is wrong with it.
 pub(super) fn handle_command(

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
@@ -19,9 +18,10 @@ use super::private_redis::PrivateRedis;
 use super::suggestions::{SidecarAddresses, suggest_for_fleet};
 use super::{DemoCommand, DemoError, FIRST_PATH, program_name};
 use crate::admin::LogLevel;
+use crate::admin::api::{InvalidateRequest, InvalidateResponse, Status, WaitMode};
 use crate::bus;
 use crate::cache::CacheConfig;
-use crate::cli::client::{SidecarClient, problem_text};
+use crate::cli::client::{SidecarClient, problem_text, read_answer};
 use crate::cli::{exit, invalidate, logging, out, serve};
 use crate::http::ListenAddress;
 use crate::settings::MemorySize;
@@ -207,11 +207,7 @@ async fn show_an_invalidation(
     let formed =
         timeout(FORM_TIMEOUT, join_all(members.iter().map(FleetMember::wait_for_lease))).await;
     if formed.is_err() {
-        let trouble = members[0]
-            .status()
-            .await
-            .ok()
-            .and_then(|s| s["fleet"]["trouble"].as_str().map(str::to_owned));
+        let trouble = members[0].status().await.ok().and_then(|status| status.fleet.trouble);
         let reason = trouble.unwrap_or_else(|| "the fleet did not form".to_owned());
         return Err(FleetDemoError::Missing(
             format!("{reason}\nhint: `--redis` says where it is").into(),
@@ -222,7 +218,8 @@ async fn show_an_invalidation(
     sleep(LEASE).await;
     let mut text = "everybody reads customer 42, twice\n".to_owned();
     for (index, member) in members.iter().enumerate() {
-        let (first, again) = (member.read().await?, member.read().await?);
+        let first = member.read().await?;
+        let again = member.read().await?;
         let _ = writeln!(
             text,
             "  {:>2}  {:<33} ETag {}",
@@ -308,17 +305,14 @@ impl FleetMember {
         SidecarAddresses { listen: usual(&self.listen), admin: usual(&self.admin_address) }
     }
 
-    async fn status(&self) -> Result<Value, DemoError> {
+    async fn status(&self) -> Result<Status, DemoError> {
         let answer = self.admin.send(self.admin.request(Method::GET, "/status"), "admin").await?;
-        Ok(serde_json::from_slice(&answer.bytes().await?)?)
+        Ok(read_answer(&answer.bytes().await?)?)
     }
 
     async fn wait_for_lease(&self) {
-        while self
-            .status()
-            .await
-            .map_or(true, |status| status["fleet"]["domains"][0]["lease_held"] != true)
-        {
+        let holds_lease = |status: Status| status.fleet.domains.first().map(|d| d.lease_held);
+        while self.status().await.ok().and_then(holds_lease) != Some(true) {
             sleep(POLL_INTERVAL).await;
         }
     }
@@ -334,7 +328,8 @@ impl FleetMember {
                 .unwrap_or_default()
                 .to_owned()
         };
-        let (cache_status, etag) = (header("cache-status"), header("etag"));
+        let cache_status = header("cache-status");
+        let etag = header("etag");
         let status = answer.status();
         if status.is_success() {
             return Ok(ReadResult { cache_status, etag });
@@ -342,16 +337,22 @@ impl FleetMember {
         Err(problem_text(status.as_u16(), &answer.bytes().await?).into())
     }
 
-    async fn invalidate(&self) -> Result<Value, DemoError> {
-        let request = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
+    async fn invalidate(&self) -> Result<InvalidateResponse, DemoError> {
+        let request = InvalidateRequest {
+            domain: "customer".to_owned(),
+            keys: vec!["42".into()],
+            wait: WaitMode::Fleet,
+            ..InvalidateRequest::default()
+        };
         let answer = self
             .admin
             .send(self.admin.request(Method::POST, "/invalidate").json(&request), "admin")
             .await?;
-        let (status, body) = (answer.status(), answer.bytes().await?);
+        let status = answer.status();
+        let body = answer.bytes().await?;
         if status != 200 {
             return Err(problem_text(status.as_u16(), &body).into());
         }
-        Ok(serde_json::from_slice(&body)?)
+        Ok(read_answer(&body)?)
     }
 }

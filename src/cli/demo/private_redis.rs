@@ -36,11 +36,16 @@ pub(super) struct PrivateRedis {
 pub(super) enum PrivateRedisError {
     /// The program is not there.
     #[error(
-        "there is no `redis-server` on this machine\nhint: `apt-get install redis-server` installs one, `--redis URL` names another"
+        "there is no `redis-server` on this machine\n\
+         hint: `apt-get install redis-server` installs one, `--redis URL` names another"
     )]
     Missing,
     /// A socket cannot have so long a path.
-    #[error("`{}` is too long for a socket's path\nhint: `TMPDIR` names another folder for temporary files", .0.display())]
+    #[error(
+        "`{}` is too long for a socket's path\n\
+         hint: `TMPDIR` names another folder for temporary files",
+        .0.display()
+    )]
     LongPath(PathBuf),
     /// It did not come up.
     #[error("redis did not start: {0}")]

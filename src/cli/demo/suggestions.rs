@@ -148,7 +148,10 @@ mod tests {
             "curl -i http://localhost:4001/v2/customers/42 ",
             "bfb invalidate --wait customer 42 ",
             "bfb tail --keys --admin localhost:4002 ",
-            r#"redis-cli -s /tmp/x/redis.sock PUBLISH 'bfb:{demo/customer}:invalidate' '{"keys": ["42"]}' "#,
+            concat!(
+                "redis-cli -s /tmp/x/redis.sock PUBLISH 'bfb:{demo/customer}:invalidate' ",
+                r#"'{"keys": ["42"]}' "#,
+            ),
         ] {
             assert!(text.contains(line), "no `{line}`\n{text}");
         }

@@ -121,7 +121,7 @@ impl DemoUpstreams {
             shops.push(shop);
             io::Result::Ok(port)
         };
-        let mut ports = Ports {
+        let mut bound = Ports {
             profile: start(UpstreamKind::Profile, ports.profile)?,
             favorites: start(UpstreamKind::Favorites, ports.favorites)?,
             reviews: start(UpstreamKind::Reviews, ports.reviews)?,
@@ -129,9 +129,9 @@ impl DemoUpstreams {
             control: 0,
         };
         let (listener, port) = bind(Ipv4Addr::LOCALHOST.into(), ports.control)?;
-        ports.control = port;
+        bound.control = port;
         owner.spawn(run_control(listener, shops.into(), owner.clone()));
-        Ok(Self { ports, identity, tasks: owner.tasks, stop: guard })
+        Ok(Self { ports: bound, identity, tasks: owner.tasks, stop: guard })
     }
 
     /// The folder for the sidecar's `--identity`.
@@ -265,5 +265,23 @@ async fn accept(
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_control_is_at_the_port_that_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let control = free.local_addr().unwrap().port();
+        drop(free);
+        let ports = Ports { control, ..Ports::default() };
+        let upstreams = DemoUpstreams::start(dir.path(), 1, ports).unwrap();
+        assert_eq!(upstreams.control_addr().port(), control);
+        upstreams.shutdown().await;
     }
 }

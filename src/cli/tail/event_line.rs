@@ -5,9 +5,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use owo_colors::{OwoColorize as _, Style};
-use serde_json::Value;
+use serde::Serialize;
 
 use super::super::terminal::escape;
+use crate::admin::api::{
+    AdminEvent, AppliedInvalidation, CollectionReport, EventKind, FailedCollection,
+    ListeningReport, SourceFailure,
+};
 
 /// Keys and tags that one line names.
 const NAMED_MAX: usize = 5;
@@ -33,23 +37,20 @@ impl Default for EventLines {
 type EventText = (&'static str, Style, String);
 
 impl EventLines {
-    /// The line of an event.
-    pub(super) fn line_of(&mut self, event: &Value) -> String {
-        let name = event["event"].as_str().unwrap_or_default();
-        let Some((label, style, detail)) = event_text(name, event) else {
-            return format!("{} {}", self.time(event).dimmed(), clean(&event.to_string()));
+    /// The line of an event. `data` is its JSON: the line of an event of another release shows it.
+    pub(super) fn line_of(&mut self, event: &AdminEvent, data: &str) -> String {
+        let time = self.time(event.at.as_deref());
+        let Some(kind) = &event.kind else {
+            return format!("{} {}", time.dimmed(), clean(data));
         };
-        let owner = clean(event_owner(name, event));
-        if name == "listening" {
-            let names = event["domains"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|one| one["domain"].as_str());
+        let (label, style, detail) = event_text(kind);
+        let owner = clean(event_owner(event, kind));
+        if let EventKind::Listening(report) = kind {
+            let names = report.domains.iter().filter_map(|domain| domain.domain.as_deref());
             self.width = names.map(|name| name.chars().count()).fold(self.width, usize::max);
         }
         self.width = self.width.max(owner.chars().count());
-        let (time, width) = (self.time(event), self.width);
+        let width = self.width;
         let head = format!("{} {owner:<width$} {}", time.dimmed(), label.style(style));
         if detail.is_empty() {
             return head;
@@ -62,127 +63,134 @@ impl EventLines {
         )
     }
 
-    fn time(&self, event: &Value) -> String {
-        let at = event["at"]
-            .as_str()
-            .and_then(|at| at.parse::<Timestamp>().ok())
-            .unwrap_or_else(Timestamp::now);
+    fn time(&self, at: Option<&str>) -> String {
+        let at = at.and_then(|at| at.parse::<Timestamp>().ok()).unwrap_or_else(Timestamp::now);
         at.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
     }
 }
 
-fn event_owner<'e>(name: &str, event: &'e Value) -> &'e str {
-    match event["domain"].as_str() {
-        Some(domain) => domain,
-        None if name.starts_with("redis-") => "redis",
-        None => "sidecar",
+fn event_owner<'e>(event: &'e AdminEvent, kind: &EventKind) -> &'e str {
+    match (&event.domain, kind) {
+        (Some(domain), _) => domain,
+        (None, EventKind::RedisConnected | EventKind::RedisDisconnected { .. }) => "redis",
+        (None, _) => "sidecar",
     }
 }
 
-/// `None`: this release does not know it.
-fn event_text(name: &str, event: &Value) -> Option<EventText> {
-    let (good, notable, bad) = (Style::new().green(), Style::new().yellow(), Style::new().red());
-    Some(match name {
-        "listening" => ("listening", Style::new().cyan(), standing_text(event)),
-        "invalidated" => ("invalidated", notable, scopes_text(event)),
-        "hinted" => ("hinted", notable, "a hint is in the log now".to_owned()),
-        "emptied" => ("emptied", bad, reason_text(event)),
-        "lease-held" => ("lease held", good, "memory may be served from".to_owned()),
-        "lease-lost" => {
+fn event_text(kind: &EventKind) -> EventText {
+    let good = Style::new().green();
+    let notable = Style::new().yellow();
+    let bad = Style::new().red();
+    match kind {
+        EventKind::Listening(report) => ("listening", Style::new().cyan(), standing_text(report)),
+        EventKind::Invalidated(applied) => ("invalidated", notable, scopes_text(applied)),
+        EventKind::Hinted => ("hinted", notable, "a hint is in the log now".to_owned()),
+        EventKind::Emptied { because } => ("emptied", bad, reason_text(because)),
+        EventKind::LeaseHeld => ("lease held", good, "memory may be served from".to_owned()),
+        EventKind::LeaseLost => {
             ("lease lost", bad, "memory is not trusted until redis is heard".to_owned())
         }
-        "redis-connected" => ("connected", good, String::new()),
-        "redis-disconnected" => ("disconnected", bad, reason_text(event)),
-        "filled" => ("filled", good, collected_text(event)),
-        "found" => ("found in redis", good, collected_text(event)),
-        "not-kept" if event["because"] == "off" => {
-            ("collected", Style::new(), collected_text(event))
+        EventKind::RedisConnected => ("connected", good, String::new()),
+        EventKind::RedisDisconnected { because } => ("disconnected", bad, reason_text(because)),
+        EventKind::Filled(report) => ("filled", good, collected_text(report)),
+        EventKind::Found(report) => ("found in redis", good, collected_text(report)),
+        EventKind::NotKept(report) => not_kept_text(report),
+        EventKind::Failed(failed) => ("failed", bad, failures_text(failed)),
+        EventKind::Reloaded => {
+            ("reloaded", good, "the changed domain files are in force".to_owned())
         }
-        "not-kept" => {
-            ("not kept", notable, format!("{}: {}", reason_text(event), collected_text(event)))
+        EventKind::ReloadRefused { problems } => ("not reloaded", bad, problems.join("; ")),
+        EventKind::Missed { count } => {
+            ("missed", bad, format!("{} events: this reader is too slow", or_null(count.as_ref())))
         }
-        "failed" => ("failed", bad, failures_text(event)),
-        "reloaded" => ("reloaded", good, "the changed domain files are in force".to_owned()),
-        "reload-refused" => ("not reloaded", bad, join_list(&event["problems"], Value::as_str)),
-        "missed" => ("missed", bad, format!("{} events: this reader is too slow", event["count"])),
-        "ends" => ("ends", bad, reason_text(event)),
-        _ => return None,
-    })
+        EventKind::Ends { because } => ("ends", bad, reason_text(because)),
+    }
 }
 
-fn standing_text(event: &Value) -> String {
-    let mut text =
-        format!("bfb {} (pid {})", event["version"].as_str().unwrap_or("?"), event["pid"]);
-    if event["redis_connected"] == false {
+fn standing_text(report: &ListeningReport) -> String {
+    let version = report.version.as_deref().unwrap_or("?");
+    let mut text = format!("bfb {version} (pid {})", or_null(report.pid.as_ref()));
+    if report.redis_connected == Some(false) {
         text += ", redis not connected";
     }
-    for domain in event["domains"].as_array().into_iter().flatten() {
-        let lease = if domain["lease_held"] == true { "lease held" } else { "no lease" };
-        let _ = write!(text, ", {}: {lease}", domain["domain"].as_str().unwrap_or("?"));
+    for domain in &report.domains {
+        let lease = if domain.lease_held { "lease held" } else { "no lease" };
+        let _ = write!(text, ", {}: {lease}", domain.domain.as_deref().unwrap_or("?"));
     }
     text
 }
 
-fn scopes_text(event: &Value) -> String {
+fn scopes_text(applied: &AppliedInvalidation) -> String {
     let mut words = Vec::new();
-    if event["all"] == true {
+    if applied.all {
         words.push("all".to_owned());
     }
-    for (many, one) in [("keys", "key"), ("tags", "tag")] {
-        let count = event[many].as_u64().unwrap_or_default();
-        let word = if count == 1 { one } else { many };
-        let names: Vec<_> = event["named"][many]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        match (count, names.len()) {
-            (0, _) => {}
-            (_, 0) => words.push(format!("{count} {word}")),
-            _ => {
-                let shown = names.len().min(NAMED_MAX);
-                let more = count.saturating_sub(shown as u64);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                words.push(format!("{word} {}{more}", names[..shown].join(", ")));
-            }
+    let named = applied.named.clone().unwrap_or_default();
+    words.extend(names_text(applied.keys, "key", "keys", &named.keys));
+    words.extend(names_text(applied.tags, "tag", "tags", &named.tags));
+    format!("{}, seq {}", words.join(", "), or_null(applied.seq.as_ref()))
+}
+
+/// `2 keys`, or `keys 1, 2` where they are named.
+fn names_text(count: usize, one: &str, many: &str, names: &[String]) -> Option<String> {
+    let word = if count == 1 { one } else { many };
+    match (count, names.len()) {
+        (0, _) => None,
+        (_, 0) => Some(format!("{count} {word}")),
+        _ => {
+            let shown = names.len().min(NAMED_MAX);
+            let more = count.saturating_sub(shown);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Some(format!("{word} {}{more}", names[..shown].join(", ")))
         }
     }
-    format!("{}, seq {}", words.join(", "), event["seq"])
+}
+
+fn not_kept_text(report: &CollectionReport) -> EventText {
+    let because = report.because.as_deref().unwrap_or_default();
+    let collected = collected_text(report);
+    if because == "off" {
+        return ("collected", Style::new(), collected);
+    }
+    ("not kept", Style::new().yellow(), format!("{}: {collected}", reason_text(because)))
 }
 
 /// `key 42, 2.1 KiB in 7.8 ms, 2 rounds`.
-fn collected_text(event: &Value) -> String {
-    let mut words = key_text(event);
-    let took = event["took_ms"].as_f64().unwrap_or_default();
-    if event["dataset"].is_null() {
+fn collected_text(report: &CollectionReport) -> String {
+    let mut words = key_text(report.key.as_deref());
+    let took = report.took_ms.unwrap_or_default();
+    if report.dataset.is_none() {
         let _ = write!(words, "no such dataset, in {took} ms");
         return words;
     }
-    let (bytes, rounds) =
-        (bytesize::ByteSize::b(event["bytes"].as_u64().unwrap_or_default()), &event["rounds"]);
-    let _ = write!(words, "{bytes} in {took} ms");
-    if rounds.as_u64().is_some_and(|rounds| rounds != 1) {
+    let _ = write!(words, "{} in {took} ms", bytesize::ByteSize::b(report.bytes));
+    if let Some(rounds) = report.rounds.filter(|rounds| *rounds != 1) {
         let _ = write!(words, ", {rounds} rounds");
     }
     words
 }
 
-fn failures_text(event: &Value) -> String {
-    let one = |failed: &Value| {
-        let word = |name: &str| failed[name].as_str().unwrap_or_default().to_owned();
-        Some(format!("{}: {}: {}", word("source"), word("reason"), word("detail")))
+fn failures_text(failed: &FailedCollection) -> String {
+    let one = |failed: &SourceFailure| {
+        let detail = failed.detail.as_deref().unwrap_or_default();
+        format!("{}: {}: {detail}", failed.source, failed.reason)
     };
-    format!("{}{}, in {} ms", key_text(event), join_list(&event["failed"], one), event["took_ms"])
+    let failures = failed.failed.iter().map(one).collect::<Vec<_>>().join("; ");
+    let took = or_null(failed.took_ms.as_ref());
+    format!("{}{failures}, in {took} ms", key_text(failed.key.as_deref()))
 }
 
-fn key_text(event: &Value) -> String {
-    event["key"].as_str().map(|key| format!("key {key}, ")).unwrap_or_default()
+fn key_text(key: Option<&str>) -> String {
+    key.map(|key| format!("key {key}, ")).unwrap_or_default()
 }
 
-fn reason_text(event: &Value) -> String {
-    let word = event["because"].as_str().unwrap_or_default();
-    match word {
+/// A number as it is in JSON; `null` where there is none.
+fn or_null(number: Option<&impl Serialize>) -> String {
+    serde_json::to_string(&number).unwrap_or_default()
+}
+
+fn reason_text(because: &str) -> String {
+    match because {
         "epoch" => "memory is outdated: redis began a new log",
         "stream-end" => "memory is outdated: the log does not reach back",
         "owner" => "memory is outdated: the sidecar was told so",
@@ -196,20 +204,6 @@ fn reason_text(event: &Value) -> String {
     .to_owned()
 }
 
-fn join_list<'e, T: std::fmt::Display>(
-    list: &'e Value,
-    word: impl Fn(&'e Value) -> Option<T>,
-) -> String {
-    let words: Vec<_> = list
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(word)
-        .map(|word| word.to_string())
-        .collect();
-    words.join("; ")
-}
-
 /// Whatever a key or a source says, it steers no terminal, and is not longer than a line may be.
 fn clean(text: &str) -> String {
     let end = text.char_indices().nth(DETAIL_CHARS_MAX).map_or(text.len(), |(at, _)| at);
@@ -218,13 +212,15 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
     fn line(event: &Value) -> String {
         let mut lines = EventLines { zone: TimeZone::UTC, width: 8 };
-        anstream::adapter::strip_str(&lines.line_of(event)).to_string()
+        let data = event.to_string();
+        let line = lines.line_of(&AdminEvent::from_data(&data), &data);
+        anstream::adapter::strip_str(&line).to_string()
     }
 
     const AT: &str = "2026-11-22T14:02:11.032Z";

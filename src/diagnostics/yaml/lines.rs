@@ -37,7 +37,7 @@ impl<'t> Lines<'t> {
             (last_start, last_column, at) if last_start == start && last_column <= column => {
                 self.forward(at, column - last_column)
             }
-            // The parser puts some places a little before the one that it told last.
+            // The parser reports some places a little before the one that it reported last.
             (last_start, last_column, at)
                 if last_start == start && last_column - column < column =>
             {

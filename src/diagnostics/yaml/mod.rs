@@ -1,8 +1,8 @@
-//! YAML as a tree with a place on every node, of domain files and of manifests.
+//! YAML as a tree with a place on every node, for domain files and manifests.
 //!
 //! Nothing is judged here: anchors, aliases, tags and doubled keys stand in the tree as they were
-//! written, and each side says which of them it takes. Documents, depth and size are bounded. What
-//! was read before an error is kept, so that a file's other problems can be told with it.
+//! written, and each side decides which of them it accepts. Documents, depth and size are bounded.
+//! The nodes before an error are kept, so that a file's other problems can be reported with it.
 
 mod lines;
 mod reader;
@@ -20,9 +20,9 @@ pub(crate) struct YamlNode {
     /// In bytes, as the parser has it: the end of a collection may be anywhere behind its values,
     /// and that of a scalar may take in the blanks after it.
     pub(crate) span: Range<usize>,
-    /// Where what begins it ends: an anchor, a tag, and the first token.
+    /// The end of the node's opening: an anchor, a tag, and the first token.
     pub(crate) opening_end: usize,
-    /// What it is.
+    /// The kind of node, with its content.
     pub(crate) kind: YamlKind,
     /// `&name`, as a number.
     pub(crate) anchor: Option<usize>,
@@ -32,7 +32,7 @@ pub(crate) struct YamlNode {
     pub(crate) is_complete: bool,
 }
 
-/// What a value is.
+/// The kinds of nodes.
 #[derive(Debug)]
 pub(crate) enum YamlKind {
     /// Text, still untyped.
@@ -46,7 +46,7 @@ pub(crate) enum YamlKind {
     },
     /// A list.
     List {
-        /// What it holds.
+        /// The items.
         items: Vec<YamlNode>,
         /// Whether it is written in brackets.
         flow: bool,

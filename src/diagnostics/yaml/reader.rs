@@ -23,12 +23,12 @@ pub(crate) struct YamlLimits {
     pub(crate) nodes: usize,
 }
 
-/// What was read of a text.
+/// The nodes that were read from a text.
 #[derive(Debug, Default)]
 pub(crate) struct YamlStream {
     /// The value of each document; `None` where an error ended the reading before it.
     pub(crate) documents: Vec<Option<YamlNode>>,
-    /// What ended the reading before the end of the text.
+    /// The error that ended the reading before the end of the text.
     pub(crate) error: Option<YamlError>,
 }
 
@@ -39,14 +39,14 @@ pub(crate) enum YamlError {
     Syntax {
         /// Where the parser stopped.
         at: usize,
-        /// What the parser says, in lower case without a full stop.
+        /// The parser's message, in lower case without a full stop.
         info: String,
     },
-    /// A `%TAG` line that defines a longer prefix than anybody needs.
+    /// A `%TAG` line that defines a prefix longer than [`find_long_tag_directive`] allows.
     LongTagPrefix(Range<usize>),
     /// A document more than [`YamlLimits::documents`].
     TooManyDocuments(Range<usize>),
-    /// What begins a list or mapping below [`YamlLimits::depth`] others.
+    /// A list or mapping that begins below [`YamlLimits::depth`] others.
     TooDeep(Range<usize>),
     /// A value more than [`YamlLimits::nodes`].
     TooManyNodes(Range<usize>),
@@ -169,7 +169,7 @@ impl TreeBuilder<'_> {
         }
     }
 
-    /// Keeps what an error left open.
+    /// Closes the nodes that an error left open, and keeps them.
     fn close_unfinished(&mut self) {
         while let Some(node) = self.unfinished.pop() {
             let node = self.collection(node, 0, false);
@@ -180,7 +180,7 @@ impl TreeBuilder<'_> {
     fn collection(&self, node: UnfinishedNode, end: usize, is_complete: bool) -> YamlNode {
         let UnfinishedNode { span, anchor, tag, is_map, nodes } = node;
         let bracket = if is_map { '{' } else { '[' };
-        // A block whose first key is written in brackets begins with them, too.
+        // A block whose first key is written in brackets begins with a bracket, too.
         let flow = self.text[span.start..].starts_with(bracket)
             && nodes.first().is_none_or(|first| first.span.start != span.start);
         let kind = if is_map {
@@ -228,7 +228,7 @@ fn short_tag(tag: &Tag) -> String {
     tag.to_string().chars().take(TAG_MAX_CHARS).collect()
 }
 
-/// Keys with their values. A key whose value an error cut off has one that is not there.
+/// Keys with their values. A key whose value an error cut off has an absent one.
 fn pairs(nodes: Vec<YamlNode>) -> Vec<(YamlNode, YamlNode)> {
     let mut pairs = Vec::with_capacity(nodes.len().div_ceil(2));
     let mut nodes = nodes.into_iter();

@@ -1,14 +1,15 @@
-//! What the YAML parser does not understand, in words that help.
+//! Explains the syntax errors of the YAML parser.
 
 use super::super::text_lines::line_start;
 
-/// What was expected where the parser stopped, and what to do. `info` is what the parser says, in
-/// lower case.
+/// The expectation where the parser stopped, and a hint. `info` is the parser's message, in lower
+/// case.
 pub(crate) fn yaml_remedy(text: &str, at: usize, info: &str) -> (&'static str, String) {
     (expected(info), hint(text, at, info))
 }
 
-/// What the parser would have taken there; it names only what it met, so this goes by its words.
+/// The tokens that the parser would have accepted; its message names only the one it found, so this
+/// goes by its words.
 fn expected(info: &str) -> &'static str {
     let says = |words: &str| info.contains(words);
     match () {
@@ -35,7 +36,7 @@ fn expected(info: &str) -> &'static str {
     }
 }
 
-/// What the mistake usually is.
+/// The mistake that is usual there.
 fn hint(text: &str, at: usize, info: &str) -> String {
     let line = &text[line_start(text, at)..];
     let line = line.split(['\n', '\r']).next().unwrap_or(line);

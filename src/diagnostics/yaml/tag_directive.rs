@@ -5,8 +5,8 @@ use std::ops::Range;
 /// The longest line that defines a prefix of tags, in bytes.
 const DIRECTIVE_MAX_BYTES: usize = 256;
 
-/// The first line that defines a longer prefix of tags than anybody needs: the parser copies it for
-/// every tag, so that a million tags with a prefix of megabytes would take days.
+/// The first line that defines an absurdly long prefix of tags: the parser copies it for every tag,
+/// so that a million tags with a prefix of megabytes would take days.
 pub(super) fn find_long_tag_directive(text: &str) -> Option<Range<usize>> {
     let text_without_mark = text.strip_prefix('\u{feff}').unwrap_or(text);
     let first = (text.len() - text_without_mark.len(), text_without_mark);

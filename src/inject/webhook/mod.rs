@@ -35,13 +35,13 @@
 //!   webhooks of the configuration trust is only replaced by one that they trust too. `rotation.rs`
 //!   says how. A bundle that somebody else changes is written again within seconds.
 //!
-//! # Its rights
+//! # The rights that it needs
 //!
-//! The only object of `mutatingwebhookconfigurations` is the one that `--configuration` names.
+//! Of the `mutatingwebhookconfigurations` it needs the one that `--configuration` names.
 //!
 //! | group | resource | verbs | where |
 //! | --- | --- | --- | --- |
-//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | one |
+//! | `admissionregistration.k8s.io` | `mutatingwebhookconfigurations` | `get`, `update` | cluster |
 //! | | `namespaces` | `get`, `list`, `watch` | cluster |
 //! | | `pods` (with `failurePolicy: Ignore`) | `list` | cluster |
 //! | | `events` (with `failurePolicy: Ignore`) | `create` | cluster |

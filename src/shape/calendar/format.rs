@@ -35,7 +35,7 @@ pub(super) fn expand_conversion(conversion: char) -> Option<&'static str> {
     })
 }
 
-/// Appends a time as `format` says; what is no conversion stays as it is.
+/// Appends a time in the form of `format`; text that is no conversion stays as it is.
 pub(super) fn write(
     run: &mut Evaluation<'_>,
     civil: &Civil,

@@ -14,7 +14,7 @@ struct TimeReader<'t> {
     seconds: Option<i64>,
 }
 
-/// The time that all of `text` says in a format; `None` where it does not.
+/// The time that `text` as a whole gives in a format; `None` where it does not match.
 pub(super) fn read(text: &str, format: &str) -> Option<Civil> {
     let civil = Civil {
         year: 1900,

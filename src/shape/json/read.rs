@@ -10,9 +10,9 @@ use super::super::object::Member;
 use super::super::value::{Arr, Obj, Text, Val};
 use super::find_special;
 
-/// What reading a byte costs, in units of work.
+/// The cost of reading a byte, in units of work.
 const READ_COST: u64 = 4;
-/// What it costs more where there are escapes.
+/// The additional cost where there are escapes.
 const ESCAPE_COST: u64 = 4;
 
 /// Reads one JSON text; `None` where it is not JSON or nested too deeply.
@@ -22,8 +22,8 @@ pub(in super::super) fn read(meter: &mut BudgetMeter<'_>, text: &[u8]) -> Flow<O
     JsonReader::new(meter, text, false).read()
 }
 
-/// Reads what jq's `fromjson` takes: JSON, after a byte order mark where there is one, with
-/// numbers such as `nan`, `+1` and `.5`.
+/// Reads the texts that jq's `fromjson` accepts: JSON, after a byte order mark where there is one,
+/// with numbers such as `nan`, `+1` and `.5`.
 pub(in super::super) fn read_leniently(
     meter: &mut BudgetMeter<'_>,
     text: &str,
@@ -117,7 +117,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
         Ok(val)
     }
 
-    /// Charges for what was read since the last time.
+    /// Charges for the bytes that were read since the last time.
     #[inline]
     fn charge(&mut self) -> Flow {
         self.meter.work(READ_COST * (self.at - self.charged) as u64)?;
@@ -301,7 +301,7 @@ impl<'t, 'm, 'b> JsonReader<'t, 'm, 'b> {
         Ok(out)
     }
 
-    /// At most so many bytes are left of a string; an escape is longer than what it stands for.
+    /// The most bytes that can be left of a string; an escape is longer than its character.
     fn string_rest(&self) -> usize {
         let rest = &self.text.as_bytes()[self.at..];
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! Numbers as jq's `tonumber` and `fromjson` take them, beyond what JSON has.
+//! Numbers as jq's `tonumber` and `fromjson` accept them, beyond JSON's.
 
 use super::super::budget::{BudgetMeter, Flow};
 use super::Num;

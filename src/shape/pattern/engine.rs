@@ -1,4 +1,4 @@
-//! One compiled pattern: what it takes, and how it is searched with.
+//! One compiled pattern: its costs, and the engines that search with it.
 
 use regex_automata::hybrid::{dfa, regex as lazy};
 use regex_automata::meta::{self, Regex};
@@ -16,24 +16,23 @@ pub(super) const MAX_REGEX_BYTES: usize = 256 * 1024;
 /// No pattern names more classes of characters (`\w`, `\pL`, `[…]`): each may be thousands of
 /// ranges, which are there before anything else is bounded.
 pub(super) const MAX_CLASSES: usize = 64;
-/// What a class is worth in steps, where it is the largest there is and without case.
+/// The steps of a character class, for the largest one without case.
 const CLASS_STEPS: u64 = 4_000;
-/// What compiling a pattern is worth in steps.
+/// The steps of compiling a pattern.
 const REGEX_STEPS: u64 = 2_000;
 /// States of a pattern times bytes of a text that may be searched at once: at its worst about 12 ns
 /// each.
 const SHORT_STATE_BYTES: usize = 2_000_000;
 /// The same where there is no other way.
 const LONG_STATE_BYTES: usize = 4 * SHORT_STATE_BYTES;
-/// What an automaton may remember that builds its states as it needs them.
+/// The memory of an automaton that builds its states as it needs them.
 const MAX_AUTOMATON_BYTES: usize = 512 * 1024;
-/// What a class takes while a pattern is compiled, where it is the largest there is and without
-/// case.
+/// The memory of a character class while a pattern is compiled, for the largest one without case.
 const CLASS_BYTES: usize = 64 * 1024;
-/// What a byte of a pattern takes while it is read: `()` becomes a node of a tree, and that one of
+/// The memory of a byte of a pattern while it is parsed: `()` becomes a node of a tree, and one of
 /// another tree.
 const PARSED_BYTES: usize = 512;
-/// What a state of a compiled pattern takes at least.
+/// The least memory of a state of a compiled pattern.
 const STATE_BYTES: usize = 16;
 /// No pattern has more groups, the whole match among them: a search for groups keeps a place for
 /// both ends of each group in each state, and copies them from state to state.
@@ -41,7 +40,8 @@ pub(super) const MAX_GROUPS: usize = 32;
 /// So many ends of groups are copied in the time in which a state is looked at.
 const ENDS_A_STATE: usize = 16;
 
-/// Why a pattern is not used. What a run says of one holds nothing of it: it may be data.
+/// The message for an invalid pattern. A run's message quotes nothing of the pattern: it may be
+/// data.
 pub(super) const INVALID: &str = "the regular expression is not valid, or too large";
 const TOO_MANY_GROUPS: &str = "the regular expression has more than 31 groups";
 const UNKNOWN_FLAG: &str = "unknown flag of a regular expression";
@@ -53,16 +53,16 @@ pub(super) struct Compiled {
     /// At most so many states can be alive at each byte of a text.
     states: usize,
     pub(super) syntax: syntax::Config,
-    /// For what would take too long at its worst; built when it is needed.
+    /// For searches that would take too long in the worst case; built when it is needed.
     automaton: Option<Automaton>,
-    /// What the cache of `regex` took when it was last looked at.
+    /// The memory of the cache of `regex` when it was last measured.
     cache_bytes: usize,
     held: HeldMemory,
 }
 
-/// What jq's flags mean, or the flag that means nothing.
+/// The configuration for jq's flags, or the flag that does not exist.
 ///
-/// `g`, `n` and `l` are of the search. jq's `s` is how its dialect is anyway, and `p` and `m` let
+/// `g`, `n` and `l` are of the search. jq's `s` is the default of its dialect, and `p` and `m` let
 /// `.` match the end of a line.
 pub(super) fn syntax_config(flags: &str) -> Result<syntax::Config, char> {
     let mut syntax = syntax::Config::new().nest_limit(50);
@@ -83,7 +83,7 @@ pub(super) fn nfa_config() -> thompson::Config {
     thompson::Config::new().nfa_size_limit(Some(MAX_REGEX_BYTES))
 }
 
-/// What a search is done with; a text says what is wrong with the pattern, and holds parts of it.
+/// Compiles a pattern; an error's text holds parts of the pattern.
 pub(super) fn compile_regex(pattern: &str, syntax: syntax::Config) -> Result<Regex, String> {
     if pattern.contains("\\k<") {
         return Err("backreferences are not supported".to_owned());
@@ -94,14 +94,14 @@ pub(super) fn compile_regex(pattern: &str, syntax: syntax::Config) -> Result<Reg
     let config = meta::Config::new()
         .nfa_size_limit(Some(MAX_REGEX_BYTES))
         .onepass_size_limit(Some(MAX_REGEX_BYTES))
-        // Its stack may take tens of megabytes, which nothing bounds and nobody counts.
+        // The backtracking engine's stack may take tens of megabytes, unbounded and uncounted.
         .backtrack(false)
         .hybrid_cache_capacity(MAX_AUTOMATON_BYTES);
     Regex::builder().configure(config).syntax(syntax).build(pattern).map_err(|error| {
         if error.size_limit().is_some() {
             return format!("it takes more than {MAX_REGEX_BYTES} bytes once it is compiled");
         }
-        // Several lines: the pattern, a mark under it, and the reason.
+        // The error has several lines: the pattern, a mark under it, and the reason.
         let reason = error.syntax_error().map(ToString::to_string).unwrap_or_default();
         reason
             .rsplit_once("error: ")
@@ -125,7 +125,7 @@ fn has_possessive(pattern: &str) -> bool {
             b'+' if classes == 0 && matches!(before, b'*' | b'+' | b'?') => return true,
             _ => (),
         }
-        // What follows a bracket is no quantifier: `(?+`.
+        // A `?` after an opening bracket is no quantifier: `(?+`.
         before = if before == b'(' { b' ' } else { byte };
     }
     false
@@ -154,20 +154,20 @@ impl Compiled {
         Ok(Some(Box::new(compiled)))
     }
 
-    /// Counts what it and its caches hold.
+    /// Counts the memory of the pattern and of its caches.
     fn count_memory(&mut self) {
         let automaton = self.automaton.as_ref().map_or(0, |automaton| {
             let dfas =
                 automaton.regex.forward().memory_usage() + automaton.regex.reverse().memory_usage();
-            // Both with what they were built from.
+            // Both with the programs that they were built from.
             dfas + 2 * MAX_REGEX_BYTES + automaton.cache.memory_usage()
         });
         self.cache_bytes = self.cache.memory_usage();
         self.held.set(size_of::<Self>() + self.regex.memory_usage() + self.cache_bytes + automaton);
     }
 
-    /// Asks for what a search may add to the cache: two automata, and for each state the ends of
-    /// its groups, twice, with what is still to be looked at.
+    /// Reserves the memory that a search may add to the cache: two automata, and for each state the
+    /// ends of its groups, twice, with the list of states still to be visited.
     fn require_cache_memory(&self, meter: &mut BudgetMeter<'_>) -> Flow {
         let ends = self.regex.group_info().slot_len();
         let most = 2 * MAX_AUTOMATON_BYTES
@@ -305,8 +305,8 @@ impl Compiled {
 pub(super) enum SearchCost {
     /// Some milliseconds.
     Short,
-    /// Too long to risk it, but not too long for what an automaton cannot do: words' boundaries
-    /// where a text is not ASCII, and the groups of a match.
+    /// Too long for an uninterruptible search, but not for cases that the automaton cannot do: word
+    /// boundaries where a text is not ASCII, and the groups of a match.
     Long,
     TooLong,
 }
@@ -332,12 +332,12 @@ impl SearchCost {
     }
 }
 
-/// What compiling a pattern costs.
+/// The steps of compiling a pattern.
 pub(super) fn steps_to_compile(pattern: &str) -> u64 {
     REGEX_STEPS + pattern.len() as u64 * 20 + count_classes(pattern) as u64 * CLASS_STEPS
 }
 
-/// What there is at most of a pattern while it is compiled.
+/// The most memory that a pattern takes while it is compiled.
 pub(super) fn memory_to_compile(pattern: &str) -> usize {
     2 * MAX_REGEX_BYTES + pattern.len() * PARSED_BYTES + count_classes(pattern) * CLASS_BYTES
 }

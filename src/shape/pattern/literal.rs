@@ -6,9 +6,9 @@ use super::{MAX_PATTERN_BYTES, engine};
 /// `(?>…)` and `(?#…)`, for people.
 const ATOMIC: &str = "groups that are atomic, and comments in groups, are not supported";
 
-/// What is wrong with a pattern.
+/// An error in a pattern.
 pub(in super::super) enum PatternProblem {
-    /// What other dialects have, and this one has not.
+    /// Syntax of other dialects that this one lacks.
     Unsupported(String),
     Invalid(String),
     /// Past one of the bounds.

@@ -1,8 +1,8 @@
-//! jq's flag `l`: the longest match that there is, instead of the first alternative's.
+//! jq's flag `l`: the longest match instead of the first alternative's.
 //!
-//! An automaton that does not end with the first match it meets is asked at each place of the text.
-//! That takes time with the square of the text, so each place is charged for, and the clock looked
-//! at, like a search of its own.
+//! An automaton that does not end with the first match is run at each place of the text. That takes
+//! time with the square of the text, so each place is charged, and the clock read, like a search of
+//! its own.
 
 use regex_automata::nfa::thompson::pikevm::{Cache, Config, PikeVM};
 use regex_automata::util::captures::Captures;
@@ -15,7 +15,7 @@ use super::engine::{
     MAX_REGEX_BYTES, SearchCost, TOO_LONG, memory_to_compile, nfa_config, steps_to_compile,
 };
 
-/// What a state of the automaton takes beside its groups' ends.
+/// The words of an automaton's state beside the ends of its groups.
 const STATE_WORDS: usize = 4;
 
 pub(super) struct LongestSearch {

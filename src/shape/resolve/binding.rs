@@ -1,4 +1,4 @@
-//! What binds variables: the patterns after `as`, and which variable each of several binds.
+//! Bindings of variables: the patterns after `as`, and which variable each of several binds.
 
 use super::super::program::{Alternative, BindPattern, Binding};
 use super::super::syntax::errors::{MAX_NESTING, too_deep};
@@ -6,7 +6,7 @@ use super::super::syntax::term;
 use super::{MAX_SCOPE, NameResolver, Resolved, ScopeName};
 
 impl<'s> NameResolver<'s> {
-    /// Binds what the patterns bind, for what is resolved next.
+    /// Binds the variables of the patterns for the expression that is resolved next.
     pub(super) fn binding(&mut self, patterns: &[term::Pattern<'s>]) -> Resolved<Binding> {
         let [pattern] = patterns else { return self.alternatives(patterns) };
         Ok(Binding::One(self.pattern(pattern)?))

@@ -1,6 +1,6 @@
-//! What a program is told that names what it may not have, or what there is not.
+//! The errors of names that a program may not use, or that do not exist.
 //!
-//! Each says what was met, what was expected there, and what to do.
+//! Each names what was found, what was expected there, and a next step.
 
 use super::super::syntax::errors::{self, error, modules_error, span};
 use super::super::{CompileError, builtins, text, unsupported};
@@ -63,7 +63,7 @@ impl NameResolver<'_> {
         error(at, format!("unknown function `{name}/{arity}`"), expected, hint)
     }
 
-    /// What an unknown function may have been meant to be.
+    /// The functions that an unknown name may have been meant to be.
     fn suggest_function(&self, name: &str) -> String {
         let ours = self.scope.iter().filter_map(|known| match known {
             ScopeName::Def { name, .. } | ScopeName::Filter(name) => Some(*name),

@@ -1,4 +1,4 @@
-//! What a program's own literals can only do wrong: regular expressions, their flags, counts.
+//! Checks of a program's own literals: regular expressions, their flags, counts.
 //!
 //! A literal that fails at every run is refused before the first one.
 
@@ -81,7 +81,7 @@ impl<'s> NameResolver<'s> {
             let (Some(letters), Term::Text(text)) = (literal_text(pattern), pattern) else {
                 continue;
             };
-            // Flags that are calculated decide what the pattern means: with `x`, a `#` begins a
+            // Flags that are computed decide how the pattern is read: with `x`, a `#` begins a
             // comment.
             for flags in all_flags.iter().flatten() {
                 self.check_pattern_literal(&letters, flags, text)?;

@@ -135,8 +135,8 @@ impl<'s> NameResolver<'s> {
         ExprKind::Object(vec![file, line], true)
     }
 
-    /// An expression for two places. It is not resolved twice: what nests so would take time and
-    /// memory to the power of its depth.
+    /// An expression for two places. It is not resolved twice: such nesting would take time and
+    /// memory exponential in its depth.
     pub(super) fn share_expr(&mut self, expr: Expr) -> (Expr, Expr) {
         let one = expr.yields_one;
         if let ExprKind::Const(constant) = expr.kind {

@@ -1,4 +1,4 @@
-//! The names in reach: what binds them, and what a name means where it is used.
+//! The names in scope: their bindings, and the meaning of a name where it is used.
 
 use super::super::builtins;
 use super::super::program::{Argument, Def, ExprKind};

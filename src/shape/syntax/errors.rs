@@ -1,4 +1,4 @@
-//! What a program is told that is not jq: what was met, what was expected there, and what to do.
+//! The errors of a program that is not jq: each with what was found, what was expected, and a hint.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use super::super::CompileError;
 /// How deep terms may nest; a chain of `|` or of `,` counts once.
 pub(in crate::shape) const MAX_NESTING: usize = 256;
 
-/// What was met, what was expected there, and what to do.
+/// An error with what was found, what was expected there, and a hint.
 pub(in crate::shape) fn error(
     at: Range<usize>,
     message: impl Into<String>,
@@ -17,7 +17,7 @@ pub(in crate::shape) fn error(
     CompileError { at, message: message.into(), expected: expected.into(), hint: hint.into() }
 }
 
-/// What would read another file.
+/// The error for syntax that would read another file.
 pub(in crate::shape) fn modules_error(at: Range<usize>) -> CompileError {
     let hint = "define what it needs with `def` in the program itself";
     error(at, "a shape cannot load modules", "a program that stands by itself", hint)
@@ -62,7 +62,7 @@ pub(super) fn expected_error(text: &str, expected: &str, found: &str) -> Compile
     error(at, format!("expected {expected}, found {found_words}"), expected, hint)
 }
 
-/// What to do where the grammar wants something else.
+/// The hint where the grammar expects something else.
 fn hint_for(expected: &str, found: &str, found_words: &str) -> String {
     match expected {
         "nothing" => format!("put `|`, `,` or another operator before {found_words}, or remove it"),
@@ -114,7 +114,7 @@ fn hint_for(expected: &str, found: &str, found_words: &str) -> String {
     }
 }
 
-/// What is named in words rather than as it is written.
+/// The tokens that are named in words rather than quoted.
 const WORDS: [&str; 10] = [
     "variable",
     "pattern",

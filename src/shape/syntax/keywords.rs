@@ -1,4 +1,5 @@
-//! What begins with a keyword: `reduce` and `foreach`, `if`, `def`, and the patterns after `as`.
+//! The terms that begin with a keyword: `reduce` and `foreach`, `if`, `def`, and the patterns after
+//! `as`.
 
 use super::lexer::{Token, TokenKind};
 use super::parser::{KEYWORDS, Parsed, Parser};
@@ -35,7 +36,7 @@ impl<'s> Parser<'s, '_> {
         }
     }
 
-    /// After `def`: it, those that follow, and what they are for.
+    /// After `def`: this definition, those that follow, and the body that they are for.
     pub(super) fn definitions(&mut self) -> Parsed<Term<'s>> {
         let mut definitions = vec![self.definition()?];
         while self.eat("def") {

@@ -1,7 +1,7 @@
 //! Tokens: jq's words, numbers, operators and strings, without recursion.
 //!
-//! Brackets and strings nest within one another (`"\([1])"`); what is open stands on a list, whose
-//! length is bounded, so that what is read afterwards nests no deeper.
+//! Brackets and strings nest within one another (`"\([1])"`); the open ones stand on a list, whose
+//! length is bounded, so that the parser's input nests no deeper.
 
 use super::super::CompileError;
 use super::errors::{error, expected_error};
@@ -12,7 +12,7 @@ const MAX_BRACKETS: usize = 200;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Token<'s> {
     pub(super) kind: TokenKind,
-    /// Its text; of what opens something, all up to its end.
+    /// Its text; of an opening token, all up to its end.
     pub(super) text: &'s str,
 }
 
@@ -33,14 +33,14 @@ pub(super) enum TokenKind {
     Close(char),
     /// The quote at the beginning of a string.
     Text,
-    /// What a string holds as it is.
+    /// Text of a string as it is.
     Plain,
-    /// What a string holds as an escape.
+    /// An escape in a string.
     Char(char),
     TextEnd,
 }
 
-/// What is open: the bracket or quote, where it stands, and its token.
+/// An open bracket or quote: its character, its place, and its token.
 struct OpenBracket {
     with: char,
     at: usize,
@@ -77,7 +77,7 @@ pub(super) fn tokens(text: &str) -> Lexed<Vec<Token<'_>>> {
     }
 }
 
-/// What ends something that is open, in words.
+/// The closing token of an open one, in words.
 fn closing_name(open: char) -> &'static str {
     match open {
         '(' => "closing parenthesis",

@@ -1,4 +1,4 @@
-//! Paths and members: what stands in `[…]` after a term, and in `{…}`.
+//! Paths and members: the `[…]` after a term, and `{…}`.
 
 use super::lexer::TokenKind;
 use super::parser::{Parsed, Parser};
@@ -34,7 +34,7 @@ impl<'s> Parser<'s, '_> {
         }
     }
 
-    /// What stands in brackets after a term.
+    /// The brackets after a term.
     fn index(&mut self) -> Parsed<PathPart<'s>> {
         if self.eat_kind(TokenKind::Close(']')) {
             return Ok(PathPart::Each);

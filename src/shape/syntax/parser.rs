@@ -85,7 +85,7 @@ impl<'s, 't> Parser<'s, 't> {
         is
     }
 
-    /// Takes what closes a bracket.
+    /// Takes the token that closes a bracket.
     pub(super) fn close(&mut self, bracket: char, otherwise: &str) -> Parsed<()> {
         if self.eat_kind(TokenKind::Close(bracket)) {
             Ok(())
@@ -94,7 +94,7 @@ impl<'s, 't> Parser<'s, 't> {
         }
     }
 
-    /// That something else was expected than what comes next.
+    /// The error that another token was expected than the next one.
     pub(super) fn expected(&self, what: &str) -> CompileError {
         expected_error(self.text, what, self.peek().map_or("", |token| token.text))
     }
@@ -354,7 +354,7 @@ impl<'s, 't> Parser<'s, 't> {
         Ok(args)
     }
 
-    /// The string whose quote comes next.
+    /// The string whose opening quote is the next token.
     pub(super) fn text_term(&mut self, format: Option<&'s str>) -> Parsed<TextTerm<'s>> {
         let written = self.peek().map_or("", |token| token.text);
         Ok(TextTerm { source_text: written, format, parts: self.text_parts()? })
@@ -391,7 +391,7 @@ fn operator(token: Token<'_>) -> Option<BinaryOp> {
     }
 }
 
-/// The only one, or what `all` makes of several.
+/// The only item, or the result of `all` for several.
 fn single_or<'s>(
     mut items: Vec<Term<'s>>,
     all: impl FnOnce(Vec<Term<'s>>) -> Term<'s>,

@@ -1,5 +1,5 @@
-//! What the parser reads: jq's grammar as a tree. Its slices are of the program's text, so that
-//! each problem can name its place.
+//! The parser's result: jq's grammar as a tree. Its slices are of the program's text, so that each
+//! problem can name its place.
 
 use super::super::program::{Cmp, Math};
 
@@ -32,7 +32,7 @@ pub(in crate::shape) enum Term<'s> {
     Variable(&'s str),
     /// `$__loc__`, with its line.
     Location(usize),
-    /// What the path begins with, and its parts; a part's flag says that it ends in `?`.
+    /// The beginning of the path, and its parts; a part's flag: it ends in `?`.
     Path(Box<Self>, Vec<(PathPart<'s>, bool)>),
 }
 
@@ -71,7 +71,7 @@ pub(in crate::shape) enum PathPart<'s> {
     Slice(Option<Term<'s>>, Option<Term<'s>>),
 }
 
-/// What `as` binds.
+/// The patterns after `as`.
 #[derive(Debug)]
 pub(in crate::shape) enum Pattern<'s> {
     Variable(&'s str),
@@ -87,7 +87,7 @@ pub(in crate::shape) struct Definition<'s> {
     pub(in crate::shape) body: Term<'s>,
 }
 
-/// What stands between two expressions, beside `|` and `,`.
+/// The operators between two expressions, beside `|` and `,`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::shape) enum BinaryOp {
     Alternative,

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::{SMALL, outcome};
 use crate::shape::{Budget, CompileError, Program};
 
-/// What the docs say that is refused, and why.
+/// The refusals that the docs list, with their reasons.
 const DOCS: &str = include_str!("../../../docs/jq.md");
 const FILES: [&str; 7] = [
     "jq.test",
@@ -88,7 +88,7 @@ fn cases(text: &str) -> Vec<Case> {
 
 fn class(case: &Case) -> Class {
     let wrapped = format!(".s | [{}]", case.program);
-    // What loads modules must do so first.
+    // Imports must stand at the beginning.
     let loads =
         ["import ", "include ", "module "].iter().any(|word| case.program.starts_with(word));
     let program = if loads { &case.program } else { &wrapped };
@@ -120,7 +120,8 @@ fn class(case: &Case) -> Class {
     }
 }
 
-/// Whether jq itself ends with an error after the outputs of this test, which no output tells.
+/// Whether jq itself ends with an error after the outputs of this test, which the outputs do not
+/// show.
 fn ends_with_an_error(case: &Case) -> bool {
     case.program.ends_with("?// {a:$a} ?// {a:$a} | $a")
         || case.program.starts_with(".[]|(try . catch (if .==\"ho\"")
@@ -180,7 +181,7 @@ const ERRORS: [&str; 10] = [
     "boolean has no",
 ];
 
-/// Whether both are built alike, and what differs are errors of ours.
+/// Whether both have the same structure, and only error texts differ.
 fn differ_in_errors(ours: &serde_json::Value, theirs: &serde_json::Value) -> bool {
     use serde_json::Value::{Array, Object, String};
     match (ours, theirs) {
@@ -224,7 +225,7 @@ fn jqs_own_tests_are_as_in_jq_or_fall_into_a_class_that_the_docs_name() {
     assert_eq!(counts, COUNTS);
 }
 
-/// What we say to a test, and what jq says.
+/// Our outcome of a test, and jq's.
 fn both(case: &Case) -> String {
     let (input, outputs) = case.run.clone().unwrap_or_default();
     let actual =

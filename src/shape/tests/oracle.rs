@@ -6,7 +6,7 @@ use jaq_json::{Val, read};
 
 use super::{SMALL, outcome};
 
-/// What jaq makes of it; `None` where it fails or yields other than one value.
+/// The result of jaq; `None` where it fails or yields other than one value.
 fn jaq(program: &str, input: &str) -> Option<String> {
     let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
     let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());

@@ -1,4 +1,4 @@
-//! Random programs: whatever is put together neither panics nor holds.
+//! Random programs: none panics or hangs.
 
 use proptest::prelude::*;
 
