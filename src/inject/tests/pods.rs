@@ -117,16 +117,16 @@ fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
         matches!(refusal.reason, RefusalReason::BadValue { value: None, .. }),
         "a password is not repeated"
     );
-    let said = refusal.to_string();
+    let message = refusal.to_string();
     assert_eq!(
-        said,
+        message,
         "`bfb.dev/redis` cannot be what it is here: expected `secret:NAME/KEY`, or a URL without a \
          password: `SCHEME://HOST:PORT` (hint: write such a value, or remove the annotation: its \
          default is a fleet of one)"
     );
     let pod = json!({"metadata": {"annotations": {"bfb.dev/injct": "customer"}}, "spec": {}});
-    let said = inject(&pod, &Defaults::default()).unwrap_err()[0].to_string();
-    assert!(said.ends_with("(hint: did you mean `bfb.dev/inject`?)"), "{said}");
+    let message = inject(&pod, &Defaults::default()).unwrap_err()[0].to_string();
+    assert!(message.ends_with("(hint: did you mean `bfb.dev/inject`?)"), "{message}");
 }
 
 #[test]
