@@ -1,10 +1,10 @@
 //! The one parser of log filters: `--log`, `BFB_LOG`, `PUT /log` and the annotation `bfb.dev/log`
 //! are read here.
 //!
-//! A filter comes from whoever may write a pod or reach the admin port, so reading one takes time
-//! linear in its text, and the text is bounded. The values of span fields are compared as text:
-//! `tracing-subscriber` would compile them as regular expressions, of which one kilobyte can take
-//! seconds and hundreds of megabytes.
+//! A filter may come from any author of a pod or client of the admin port, so reading one takes
+//! time linear in its text, and the text is bounded. The values of span fields are compared as
+//! text: `tracing-subscriber` would compile them as regular expressions, of which one kilobyte can
+//! take seconds and hundreds of megabytes.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
@@ -22,7 +22,7 @@ pub enum LogFilterError {
         "the log filter has {0} bytes; expected at most {TEXT_MAX_BYTES} (hint: name fewer modules)"
     )]
     TooLong(usize),
-    /// It says too much.
+    /// The filter is too long, or has too many directives.
     #[error(
         "the log filter has {0} directives; expected at most {DIRECTIVES_MAX} (hint: \
          name fewer modules)"
@@ -39,8 +39,8 @@ pub enum LogFilterError {
 const EXPECTED: &str = "expected a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) \
                         or a filter such as `info,bfb::sources=debug`";
 
-/// The HTTP/2 library warns of every `PING` that answers none of ours, once a frame: whoever speaks
-/// HTTP/2 with us could fill the log. It is silent unless a filter names it (`info,h2=debug`).
+/// The HTTP/2 library warns of every `PING` ack that it did not ask for, once a frame: a peer could
+/// fill the log. It is silenced unless a filter names it (`info,h2=debug`).
 const SILENCED_DIRECTIVE: &str = "h2=off";
 
 /// Reads a filter.

@@ -1,4 +1,4 @@
-//! What every step of the checker carries: the text, the world, and the problems found so far.
+//! The context of every step of the checker: the text, the world, and the problems found so far.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -22,22 +22,21 @@ pub(super) struct Context<'a> {
     pub(super) file: &'a Path,
     /// Its text.
     pub(super) text: &'a str,
-    /// What may be asked of the outside.
+    /// The functions by which the checker reads the outside.
     pub(super) world: World<'a>,
     problems: ProblemList<'a>,
     /// How many pairs of names may still be compared.
     comparisons_left: Cell<usize>,
-    /// What is put in for variables, so far.
+    /// The substitutions made so far.
     pub(super) substituted: Substituted,
 }
 
-/// What is put into one file for its variables.
+/// The substitutions of variables in one file.
 #[derive(Default)]
 pub(super) struct Substituted {
     /// In bytes, all scalars together.
     pub(super) bytes: usize,
-    /// Each file that a `NAME_FILE` named, read once: its text, or what is wrong with it and what
-    /// to do.
+    /// Each file that a `NAME_FILE` named, read once: its text, or an error and a hint.
     pub(super) files: BTreeMap<String, Result<String, (String, &'static str)>>,
 }
 
@@ -55,8 +54,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Reports a problem at a place of the file: what was met, what was expected there, and what to
-    /// do.
+    /// Reports a problem at a place of the file: the value found, the value expected there, and a
+    /// hint.
     pub(super) fn problem(
         &mut self,
         span: Range<usize>,
@@ -91,8 +90,8 @@ impl<'a> Context<'a> {
         self.problems.is_full()
     }
 
-    /// Whether a further problem is only counted; it is, then. For those whose words would take
-    /// time, and of which there may be as many as a file has lines.
+    /// Counts a further problem if the list is full, and returns whether it was. For problems whose
+    /// text takes time, and of which there may be as many as a file has lines.
     pub(super) fn count_if_full(&mut self) -> bool {
         self.problems.omit_if_full()
     }
@@ -129,7 +128,7 @@ impl<'a> Context<'a> {
 pub(super) struct FieldPlace<'n> {
     /// The node's place.
     pub(super) span: &'n Range<usize>,
-    /// What stands there.
+    /// The scalar at the place.
     pub(super) scalar: &'n Scalar,
 }
 
@@ -143,8 +142,8 @@ impl<'n> FieldPlace<'n> {
     }
 }
 
-/// Where in the file a range of a scalar's (substituted) text was written; the whole scalar where
-/// that cannot be told.
+/// The place in the file where a range of a scalar's (substituted) text was written; the whole
+/// scalar where that cannot be found.
 fn locate(file: &str, at: FieldPlace<'_>, range: Range<usize>) -> Range<usize> {
     if at.scalar.raw.len() > MAX_ALIGNED {
         return at.span.clone();
@@ -161,8 +160,8 @@ fn locate(file: &str, at: FieldPlace<'_>, range: Range<usize>) -> Range<usize> {
     }
 }
 
-/// From the substituted text back to what the file says; a substituted piece stands for all of its
-/// `${…}`.
+/// From a range of the substituted text back to the file's; a substituted piece stands for all of
+/// its `${…}`.
 fn raw_range(scalar: &Scalar, range: Range<usize>) -> Range<usize> {
     if scalar.pieces.is_empty() {
         return range;
@@ -219,8 +218,8 @@ fn at_end_of_block(mut map: Vec<usize>, scalar: &Scalar, at: usize) -> Vec<usize
     Vec::new()
 }
 
-/// Finds `wanted` at or after `at`, skipping what the parser skips: where it was found, and where
-/// to go on.
+/// Finds `wanted` at or after `at`, skipping the characters that the parser skips: returns where it
+/// was found, and where to go on.
 fn step(
     file: &str,
     mut at: usize,
@@ -250,7 +249,7 @@ fn step(
     None
 }
 
-/// Where an escape ends whose letter stands at `at`.
+/// The end of the escape whose letter stands at `at`.
 fn after_escape(file: &str, at: usize) -> usize {
     let letter = file[at..].chars().next();
     let digits = match letter {

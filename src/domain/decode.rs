@@ -128,7 +128,7 @@ fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<CheckedFile> {
     Some(CheckedFile { domain: Arc::new(domain), name: name_span, paths })
 }
 
-/// What holds where the file has no `key`: any text that is one segment whoever decodes it.
+/// The pattern of a file without `key`: any text that every decoder takes for one segment.
 const ANY_KEY: &str = r"[^/\\\p{Cc}]+";
 
 fn any_key() -> Option<KeyPattern> {

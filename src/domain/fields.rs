@@ -1,5 +1,5 @@
-//! Reading typed values out of the tree: each reader gives a value, or reports what is wrong and
-//! gives none.
+//! Reads typed values out of the tree: each reader returns a value, or reports a problem and
+//! returns none.
 
 use std::fmt::Display;
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use super::context::{Context, FieldPlace};
 use super::tree::{TreeKey, TreeNode, TreeValue};
 use crate::diagnostics::{nearest, quote};
 
-/// A mapping whose keys are known.
+/// A mapping with a fixed set of keys.
 pub(super) struct Fields<'n> {
     /// Where the mapping stands.
     pub(super) span: Range<usize>,
@@ -103,7 +103,7 @@ pub(super) fn list_quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What stands there, in words.
+/// Describes the value found, in words.
 fn describe_found(node: &TreeNode) -> String {
     match &node.value {
         TreeValue::List(_) => "a list".into(),
@@ -157,7 +157,7 @@ pub(super) fn is_number(text: &str) -> bool {
     decimal || special || based("0x", 16) || based("0o", 8)
 }
 
-/// A text. A number or boolean counts only where it was substituted: who wrote it can quote it.
+/// A text. A number or boolean counts only where it was substituted: in the file it can be quoted.
 pub(super) fn text<'n>(
     context: &mut Context<'_>,
     node: &'n TreeNode,
@@ -181,7 +181,7 @@ pub(super) fn text<'n>(
     Some(at)
 }
 
-/// A scalar's text, whatever type it looks like.
+/// A scalar's text, even if it reads as another type.
 pub(super) fn any_text<'n>(
     context: &mut Context<'_>,
     node: &'n TreeNode,
@@ -236,7 +236,7 @@ pub(super) fn number(
     None
 }
 
-/// What to write in place of a value out of bounds.
+/// The hint for a value out of bounds.
 fn bound_hint(which: &str, bound: impl Display) -> String {
     format!("the {which} is `{bound}`: write that")
 }
@@ -378,7 +378,7 @@ pub(super) fn date(context: &mut Context<'_>, field: Field<'_>) -> Option<time::
 /// How a name may look.
 #[derive(Clone, Copy)]
 pub(super) struct NameRule {
-    /// What it names.
+    /// The kind of thing that is named.
     pub(super) subject: &'static str,
     /// Whether a character may stand at the beginning.
     pub(super) first: fn(char) -> bool,
@@ -421,7 +421,7 @@ pub(super) fn name(
     None
 }
 
-/// What a name would be with its signs and letters made to fit.
+/// The nearest valid name: its signs and letters changed to fit the rule.
 fn suggest_name(text: &str, rule: NameRule) -> Option<String> {
     let fitting = |c: char| if (rule.rest)(c) { c } else { c.to_ascii_lowercase() };
     let fitting = text.trim().chars().map(fitting).map(|c| if (rule.rest)(c) { c } else { '-' });

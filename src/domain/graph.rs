@@ -1,4 +1,4 @@
-//! The order among sources: who needs whom, and that nobody waits for himself.
+//! The order of sources: which needs which, without a cycle.
 
 use std::ops::Range;
 

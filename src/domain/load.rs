@@ -20,7 +20,7 @@ use super::version::{DISTINCT_PATH, paths_overlap};
 use super::world::World;
 use crate::diagnostics::{Problem, io_error_hint, io_error_text};
 
-/// The SHA-256 of what a file said when it was read (it may be a secret); `None`: it could not be
+/// The SHA-256 of a file's text when it was read (it may be a secret); `None`: it could not be
 /// read.
 type FileDigest = Option<[u8; 32]>;
 
@@ -30,24 +30,24 @@ fn file_digest(text: &str) -> [u8; 32] {
     hash
 }
 
-/// The domains in force, what is wrong with the files, and all that a reload needs to know.
+/// The domains in force, the problems of the files, and the state that a reload needs.
 #[derive(Debug, Clone, Default)]
 pub struct Loaded {
     files: BTreeMap<PathBuf, LoadedFile>,
     domains: Domains,
     problems: Vec<Problem>,
-    /// Whether `files` are what the paths name; not where a path is missing.
+    /// Whether `files` is the complete list; false where a path is missing.
     is_listed: bool,
 }
 
 /// One file.
 #[derive(Debug, Clone)]
 struct LoadedFile {
-    /// What it says now; `None`: it cannot be read.
+    /// Its text now; `None`: it cannot be read.
     text: Option<Arc<str>>,
-    /// The other files that it led to (`NAME_FILE`, `schema`), and what they said.
+    /// The other files that it refers to (`NAME_FILE`, `schema`), with the digests of their texts.
     dependencies: BTreeMap<PathBuf, FileDigest>,
-    /// What it says, if that is right, before it is held against the other files.
+    /// Its content, if it is valid by itself, before it is compared with the other files.
     current: Result<ValidFile, Vec<Problem>>,
     /// The version in force: not the current one where that is broken.
     in_force: Option<ValidFile>,
@@ -112,13 +112,13 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A file's text, if it is UTF-8 and not larger than a domain file may be: what [`World::read`] is
-/// in a process.
+/// A file's text, if it is UTF-8 and not larger than a domain file may be: the [`World::read`] of a
+/// process.
 ///
 /// Only of a regular file, symbolic links followed: a pipe would wait for its writer, and to open a
-/// device may do something.
+/// device may have effects.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    // Before it is opened, for what it is; and after, in case it was another a moment ago.
+    // Its kind is checked before it is opened, and again after, in case it was replaced in between.
     require_regular_file(&std::fs::metadata(path)?)?;
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
@@ -156,13 +156,13 @@ impl Loaded {
         &self.domains
     }
 
-    /// What is wrong with the files as they are now, in the order of the files.
+    /// The problems of the files as they are now, in the order of the files.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The problems of files that changed since `before`: each broken state of a file is news once,
-    /// whatever becomes of other files.
+    /// The problems of files that changed since `before`: each broken state of a file is reported
+    /// once, whatever happens to other files.
     pub fn new_problems(&self, before: &Self) -> Vec<Problem> {
         let is_news = |problem: &&Problem| {
             let was_broken = before.problems.iter().any(|known| known.file == problem.file);
@@ -177,8 +177,8 @@ impl Loaded {
         self.problems.iter().filter(is_news).cloned().collect()
     }
 
-    /// Whether a reload would give the same again: every file, and every file that it led to, says
-    /// what it said.
+    /// Whether a reload would give the same again: every file, and every file that it refers to,
+    /// has the same text.
     pub fn is_current(&self, paths: &[PathBuf], world: World<'_>) -> bool {
         let Ok(files) = files(paths) else { return !self.is_listed };
         self.is_listed
@@ -210,7 +210,7 @@ fn current_text(file: &Path) -> Option<Arc<str>> {
 }
 
 impl LoadedFile {
-    /// Whether neither the file nor what it led to was read anew since `then`.
+    /// Whether neither the file nor its dependencies were read anew since `then`.
     fn is_same_reading(&self, then: &Self) -> bool {
         match (&self.text, &then.text) {
             (Some(now), Some(then)) => Arc::ptr_eq(now, then),
@@ -255,7 +255,7 @@ impl LoadedFile {
         Self { text: None, dependencies: BTreeMap::new(), current: Err(vec![problem]), in_force }
     }
 
-    /// Whether what it says now is already in force.
+    /// Whether its text is already in force.
     fn is_in_force(&self) -> bool {
         match (&self.current, &self.in_force) {
             (Ok(current), Some(in_force)) => {
@@ -323,7 +323,7 @@ fn assemble(
     Loaded { files: std::mem::take(files), domains, problems, is_listed: true }
 }
 
-/// What of `new` clashes with the files that stay.
+/// The clashes of `new` with the files that stay.
 fn find_clashes(
     file: &Path,
     new: &ValidFile,

@@ -1,4 +1,4 @@
-//! The `missing` key: what a source's 404 means, a value as JSON text.
+//! The `missing` key: the meaning of a source's 404, a value as JSON text.
 
 use serde_json::{Map, Number, Value as Json};
 
@@ -49,8 +49,8 @@ pub(super) fn missing(
 
 const NOT_FOUND: &str = "not-found";
 
-/// Whether a text is one slip away from `not-found`, whatever its case, and whatever stands between
-/// the words or around.
+/// Whether a text is a misspelt `not-found`, in any case, with any characters between or around the
+/// words.
 fn is_nearly_not_found(scalar: &Scalar) -> bool {
     const LONGEST: usize = 32;
     let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());

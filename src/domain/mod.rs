@@ -1,10 +1,9 @@
 //! The domain file: its model, its checker, and the problems that it finds.
 //!
 //! A file is read in two steps: the YAML becomes a tree with a place on every node, then a decoder
-//! turns the tree into a checked [`Domain`] or into *all* its problems. What the checker needs of
-//! the outside (environment, files, a jq compiler) comes in as a [`World`], so [`parse`] is pure
-//! and this module knows only [`diagnostics`](crate::diagnostics); only [`load()`] reads files
-//! itself.
+//! turns the tree into a checked [`Domain`] or into *all* its problems. Access to the outside
+//! (environment, files, a jq compiler) is passed in as a [`World`], so [`parse`] is pure and this
+//! module imports only [`diagnostics`](crate::diagnostics); only [`load()`] reads files itself.
 
 mod context;
 mod decode;

@@ -1,4 +1,4 @@
-//! The checked domain file: what a [`Domain`] is once every problem has been ruled out.
+//! The checked domain file: a [`Domain`] exists once every problem has been ruled out.
 //!
 //! Nothing here can be wrong: sizes are non-zero, patterns compiled, URLs parsed, references
 //! resolved to a source, and the sources form a DAG. Only the checker of this module builds these
@@ -15,14 +15,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Uri};
 use regex::Regex;
 
-/// One domain: everything that its file says, checked.
+/// One domain: the content of its file, checked.
 #[derive(Debug, Clone)]
 pub struct Domain {
     /// The domain's name: `customer`.
     pub name: Arc<str>,
     /// The file it was read from.
     pub file: PathBuf,
-    /// What the whole decoded key must match.
+    /// The pattern that the whole decoded key must match.
     pub key: KeyPattern,
     /// The sources, in the order of the file; a [`SourceIndex`] points into it.
     pub sources: Vec<Source>,
@@ -32,16 +32,16 @@ pub struct Domain {
     pub deadline: Duration,
     /// The published shapes, in the order of the file.
     pub versions: Vec<Version>,
-    /// How long datasets are kept, and what names them.
+    /// How long datasets are kept, and how their tags are computed.
     pub cache: CacheRules,
-    /// The fingerprint of all that decides what a dataset holds.
+    /// The fingerprint of everything that determines a dataset's content.
     pub plan: PlanId,
 }
 
 /// A compiled key pattern that matches whole keys only.
 #[derive(Debug, Clone)]
 pub struct KeyPattern {
-    /// As the file says it, for people.
+    /// As the file has it, for people.
     pub text: String,
     /// `^(?:text)$`, so that a part of a key never matches.
     pub anchored: Regex,
@@ -65,7 +65,7 @@ pub struct Source {
     pub name: Arc<str>,
     /// The HTTP service behind it.
     pub http: HttpSource,
-    /// What its 404 means.
+    /// The meaning of its 404.
     pub missing: Missing,
     /// How long one request may take; `None` means until the deadline.
     pub timeout: Option<Duration>,
@@ -84,13 +84,13 @@ pub struct Source {
 pub struct HttpSource {
     /// Its URL with places for the key and for values of other parts.
     pub url: UrlTemplate,
-    /// Who its certificate must say it is.
+    /// The identity that its certificate must have.
     pub server: ServerIdentity,
     /// Fixed request headers.
     pub headers: HeaderMap,
-    /// The same as the file has them, before substitution, by name: what the plan knows of them.
+    /// The same as the file has them, before substitution, by name: the plan's hash takes these.
     pub written_headers: WrittenHeaders,
-    /// What to do when an answer has a next page.
+    /// How an answer with a next page is treated.
     pub pages: Pages,
 }
 
@@ -125,7 +125,7 @@ pub enum UrlPiece {
     Key,
     /// `{source.path}`: a scalar in another source's part.
     Part {
-        /// The source whose part it is.
+        /// The source of the part.
         source: SourceIndex,
         /// The members to walk, at least one.
         path: Vec<String>,
@@ -153,7 +153,7 @@ impl fmt::Display for ServerIdentity {
     }
 }
 
-/// What to do with an answer that has a `Link` to a next page.
+/// How an answer with a `Link` to a next page is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
     /// It is incomplete: a failure.
@@ -167,7 +167,7 @@ pub enum Pages {
     },
 }
 
-/// What a source's 404 means.
+/// The meaning of a source's 404.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Missing {
     /// A failure like any other status.
@@ -212,11 +212,11 @@ pub struct Version {
 /// A consumer's path: segments around exactly one `{key}` segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathTemplate {
-    /// As the file says it: `/v1/customers/{key}`.
+    /// As the file has it: `/v1/customers/{key}`.
     pub text: String,
-    /// What stands before the key's segment, with the slash: `/v1/customers/`.
+    /// The path before the key's segment, with the slash: `/v1/customers/`.
     pub before: String,
-    /// What stands after it: empty, or from the slash on.
+    /// The path after it: empty, or from the slash on.
     pub after: String,
 }
 
@@ -229,12 +229,12 @@ pub struct CacheRules {
     pub missing_ttl: Duration,
     /// How long past its ttl a dataset may stand in for failing sources.
     pub stale_if_error: Duration,
-    /// The jq program whose strings an invalidation by tag can name. It has compiled once.
+    /// The jq program whose strings are the dataset's tags. It has compiled once.
     pub tags: Option<Arc<str>>,
 }
 
-/// The fingerprint of all in the file that decides what a dataset holds: 16 bytes in lower-case
-/// hex.
+/// The fingerprint of everything in the file that determines a dataset's content: 16 bytes in
+/// lower-case hex.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PlanId(pub Arc<str>);
 

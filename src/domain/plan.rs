@@ -1,9 +1,9 @@
-//! The fingerprint of all in the file that decides what a dataset holds.
+//! The fingerprint of everything in the file that determines a dataset's content.
 //!
 //! Two processes whose files differ only in shapes, paths or times share their datasets; any other
-//! difference keeps them apart, but for what variables put into headers: a token. What a variable
-//! puts into a URL counts. The serialisation is unambiguous (every text carries its length) and has
-//! a version of its own.
+//! difference keeps them apart, except for the values of variables in headers: tokens. The value of
+//! a variable in a URL counts. The serialisation is unambiguous (every text carries its length) and
+//! has a version of its own.
 
 use std::fmt::Write as _;
 
@@ -114,8 +114,8 @@ impl PlanHasher {
         self.text(&server.to_string());
     }
 
-    /// By name: their order in the file says nothing. As they are written: a new token leaves the
-    /// datasets what they are, and no hash over it stands in names of keys and in metrics.
+    /// By name: their order in the file has no meaning. As they are written: a new token leaves the
+    /// datasets valid, and no hash over it stands in names of keys and in metrics.
     fn headers(&mut self, written: &WrittenHeaders) {
         self.number(written.0.len() as u64);
         for (name, text) in &written.0 {

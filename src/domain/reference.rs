@@ -54,8 +54,8 @@ pub(super) fn report_references(
     }
 }
 
-/// What a mapping names that is a reference without its quotes: `{key}` is YAML for an object with
-/// a member `key`.
+/// The reference that a mapping stands for if its quotes are missing: `{key}` is YAML for an object
+/// with a member `key`.
 fn find_unquoted<'n>(
     context: &Context<'_>,
     entries: &'n [(TreeKey, TreeNode)],

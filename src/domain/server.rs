@@ -32,7 +32,7 @@ pub(super) fn server(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<Se
 }
 
 impl ServerIdentity {
-    /// What a host stands for that is named without a domain file: a DNS name or an address.
+    /// The identity of a host that is named without a domain file: a DNS name or an address.
     pub fn of_host(text: &str) -> Option<Self> {
         parse_host(text)
     }
@@ -59,8 +59,8 @@ fn parse_host(text: &str) -> Option<ServerIdentity> {
     }
 }
 
-/// Holds what follows `spiffe://` to the SPIFFE-ID specification, section 2; else says what is
-/// wrong and a hint.
+/// Checks the text behind `spiffe://` against the SPIFFE-ID specification, section 2; else returns
+/// the error and a hint.
 fn check_spiffe_id(id: &str) -> Result<(), (&'static str, &'static str)> {
     const FORM: &str = "write `spiffe://trust.domain/path`";
     if id.contains(['?', '#']) {

@@ -160,7 +160,7 @@ fn source_name(context: &mut Context<'_>, key: &TreeKey) -> Option<Arc<str>> {
     name(context, &key.span, &key.text, None, SOURCE_NAME)
 }
 
-/// What every kind of source has.
+/// The fields that every kind of source has.
 struct CommonFields {
     missing: Missing,
     timeout: Option<Duration>,
@@ -196,7 +196,7 @@ fn common_fields(
     })
 }
 
-/// Reports a source of another kind than HTTP, and what does not go together.
+/// Reports a source of another kind than HTTP, and keys that do not go together.
 fn report_unsupported_kind(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     let kinds: Vec<_> =
         ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();

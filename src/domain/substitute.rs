@@ -24,8 +24,8 @@ const MAX_VALUE: usize = 1 << 20;
 /// thousand times.
 const MAX_SUBSTITUTED: usize = 4 << 20;
 
-/// Replaces every reference to the environment below `node`; what cannot be replaced is reported at
-/// its own place.
+/// Replaces every reference to the environment below `node`; one that cannot be replaced is
+/// reported at its own place.
 pub(super) fn substitute(context: &mut Context<'_>, node: &mut TreeNode) {
     match &mut node.value {
         TreeValue::List(items) => items.iter_mut().for_each(|item| substitute(context, item)),
@@ -54,7 +54,7 @@ struct Reference<'s> {
     range: Range<usize>,
 }
 
-/// The new text and what it is made of; `None` where there is nothing to replace.
+/// The new text and its pieces; `None` where there is nothing to replace.
 fn substitute_scalar(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
@@ -161,7 +161,7 @@ fn read_reference<'s>(
     Some(Reference { name, default, range })
 }
 
-/// Where each `${…}` ends whose braces come in pairs on one line: a default may hold pairs
+/// The end of each `${…}` whose braces come in pairs on one line: a default may hold pairs
 /// (`${BASE:-https://host/{key}}`). From the place of its `{` to that of its `}`. One walk finds
 /// all: there may be as many as the text is long.
 fn closing_braces(text: &str) -> HashMap<usize, usize> {

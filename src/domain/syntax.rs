@@ -1,4 +1,4 @@
-//! What the YAML parser does not understand in a domain file, in words that help.
+//! Explains the syntax errors of the YAML parser in a domain file.
 
 use super::context::Context;
 use crate::diagnostics::line_start;
@@ -36,8 +36,8 @@ pub(super) fn report(context: &mut Context<'_>, at: usize, info: &str) {
 
 /// Reports a tab in the white space before `at`, if nothing else stands there on its line.
 ///
-/// Looks back no further than that white space goes: this is asked of every key, and all of them
-/// may stand on one line.
+/// Looks back no further than that white space: this is called for every key, and all of them may
+/// stand on one line.
 pub(super) fn report_tab_before(context: &mut Context<'_>, at: usize) {
     let before = &context.text[..at];
     let bare = before.trim_end_matches([' ', '\t']);

@@ -1,4 +1,4 @@
-//! The checker as a whole: what passes, and every problem as it is shown.
+//! The checker as a whole: files that pass, and every problem as it is shown.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 use std::collections::BTreeMap;
@@ -105,15 +105,15 @@ fn shown(text: &str) -> String {
     render(&problems, false)
 }
 
-/// Whether a problem says all: what was met, what was expected, and a next step that is not the
-/// same again.
+/// Whether a problem is complete: the value found, the value expected, and a next step that does
+/// not repeat them.
 fn is_whole(problem: &Problem) -> bool {
     let texts = [&problem.message, &problem.expected, &problem.hint];
     texts.iter().all(|text| !text.trim().is_empty() && !text.ends_with('.'))
         && problem.expected != problem.hint
 }
 
-/// The problems of a file with one source that says `lines`.
+/// The problems of a file with one source that has `lines`.
 fn source(lines: &str) -> String {
     let lines = lines.replace('\n', "\n    ");
     shown(&format!(

@@ -1,8 +1,8 @@
-//! A domain file's values with a place on every one: the YAML tree, cut down to what a domain file
-//! may hold.
+//! A domain file's values with a place on every one: the YAML tree, cut down to the YAML that a
+//! domain file may hold.
 //!
-//! What would make the tree more than the text (anchors, aliases, tags, several documents) is
-//! refused, and a key that stands twice is one problem among others.
+//! Features that would make the tree larger than the text (anchors, aliases, tags, several
+//! documents) are refused, and a key that stands twice is one problem among others.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -20,7 +20,7 @@ const LIMITS: YamlLimits = YamlLimits { documents: 1, depth: 64, nodes: usize::M
 pub(super) struct TreeNode {
     /// In bytes of the file.
     pub(super) span: Range<usize>,
-    /// What it is.
+    /// Its value.
     pub(super) value: TreeValue,
 }
 
@@ -57,11 +57,11 @@ pub(super) struct Scalar {
     pub(super) plain: bool,
     /// Whether it was written as a block (`|`, `>`).
     pub(super) block: bool,
-    /// Whether a substitution failed: reported, so that nothing more need be said of it.
+    /// Whether a substitution failed: that is reported, so no other problem is reported of it.
     pub(super) broken: bool,
 }
 
-/// A run of a substituted text and what it was made of.
+/// A run of a substituted text and its origin.
 #[derive(Debug, Clone)]
 pub(super) struct TextPiece {
     /// In bytes of [`Scalar::text`].
@@ -87,7 +87,7 @@ impl Scalar {
 /// Reads one document; `None` if it is no YAML (the problem is reported).
 pub(super) fn read(context: &mut Context<'_>) -> Option<TreeNode> {
     let stream = yaml::read(context.text, &LIMITS);
-    // What was read before an error is checked as well, so that all problems are told at once.
+    // The nodes before an error are checked as well, so that all problems are reported at once.
     let root = stream.documents.into_iter().next().flatten();
     let root = root.map(|root| supported_node(context, root));
     if let Some(error) = stream.error {
@@ -126,7 +126,7 @@ fn report(context: &mut Context<'_>, error: YamlError) {
     }
 }
 
-/// The node as a domain file may hold it; what it may not hold is reported.
+/// The node as a domain file may hold it; unsupported features are reported.
 fn supported_node(context: &mut Context<'_>, node: YamlNode) -> TreeNode {
     let span = node.span;
     let opening = span.start..node.opening_end;
@@ -162,8 +162,8 @@ fn supported_node(context: &mut Context<'_>, node: YamlNode) -> TreeNode {
     TreeNode { span, value }
 }
 
-/// The entries of a mapping, the first one of each key. Of an entry that an error cut off, nothing
-/// more is said.
+/// The entries of a mapping, the first one of each key. An entry that an error cut off is not
+/// reported again.
 fn supported_entries(
     context: &mut Context<'_>,
     entries: Vec<(YamlNode, YamlNode)>,

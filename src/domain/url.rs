@@ -1,7 +1,6 @@
 //! URLs with references: `https://host/customers/{key}?v={profile.id}`.
 //!
-//! A reference may stand in a path segment or a query value only; whatever it holds cannot leave
-//! its place.
+//! A reference may stand in a path segment or a query value only; its value cannot leave its place.
 
 use std::ops::Range;
 
@@ -21,7 +20,7 @@ const HOST: &str = "a host name or an IP address";
 /// The longest URL, in bytes.
 const MAX_URL: usize = 8 << 10;
 
-/// What a reference can name.
+/// The names that a reference can use.
 pub(super) struct ReferenceScope<'s> {
     /// The sources, in the order of the file.
     pub(super) names: &'s [&'s str],
@@ -150,7 +149,7 @@ fn authority(context: &mut Context<'_>, at: FieldPlace<'_>, range: Range<usize>)
     uri
 }
 
-/// Host and port; `None` if what stands for a port is none.
+/// Host and port; `None` if the text after the colon is no port.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_bracket..].find(':') {
@@ -266,7 +265,7 @@ impl UrlTargetReader<'_, '_> {
         self.context.problem_in(self.at, at..end, message, expected, hint);
     }
 
-    /// Reads a reference that begins at `open`, and says where to go on.
+    /// Reads a reference that begins at `open`, and returns where to go on.
     fn reference(&mut self, open: usize) -> usize {
         let text = self.at.scalar.text.as_str();
         let literal = "write `%7B` for a literal `{`";
@@ -303,7 +302,7 @@ impl UrlTargetReader<'_, '_> {
         end
     }
 
-    /// What a reference names.
+    /// Resolves the name in a reference.
     fn resolve(&mut self, inner: &str, range: Range<usize>) -> Option<UrlPiece> {
         let mut parts = inner.split('.').map(str::to_owned);
         let first = parts.next().unwrap_or_default();
@@ -322,7 +321,7 @@ impl UrlTargetReader<'_, '_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("the sources are {}", quote_few(names())),
             };
-            // What came from the environment may be a secret.
+            // A value from the environment may be a secret.
             let message = if self.at.scalar.substituted() {
                 format!("there is no source as {} names it", self.at.scalar.shown())
             } else {

@@ -3,8 +3,8 @@
 //! Values go out percent-encoded, but a proxy on the way may decode before it routes (nginx does),
 //! and then takes `..%2Fadmin` for the way to another folder, with our certificate's rights.
 
-/// What is wrong with a value that is to stand in a URL, after its one decoding: words that follow
-/// its name.
+/// The error of a value that is to stand in a URL, after its one decoding: words that follow its
+/// name.
 pub(crate) fn check_value(value: &str) -> Result<(), &'static str> {
     if value.is_empty() {
         return Err("is empty");

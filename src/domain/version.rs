@@ -99,7 +99,7 @@ fn version(
     })
 }
 
-/// What a path is expected to be that overlaps with another.
+/// The expectation for a path that overlaps with another.
 pub(super) const DISTINCT_PATH: &str = "a path that no other version can match";
 
 /// A path that no other version of the file could be meant by.
@@ -277,7 +277,7 @@ fn successor(
     None
 }
 
-/// Whether links on the way lead out of the folder. What is not there is for the reader to say.
+/// Whether links on the way lead out of the folder. A missing file is reported by its reader.
 fn leads_out_of(folder: &Path, path: &Path) -> bool {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     match (folder.canonicalize(), path.canonicalize()) {

@@ -1,4 +1,4 @@
-//! What the checker may ask of the outside.
+//! The checker's access to the outside.
 
 use std::io;
 use std::ops::Range;
@@ -11,7 +11,7 @@ pub struct World<'a> {
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// A file's text (`NAME_FILE`, `schema:`).
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-    /// Compiles a jq program, or says what is wrong with it.
+    /// Compiles a jq program, or returns its error.
     pub program: &'a dyn Fn(&str) -> Result<(), ProgramProblem>,
     /// Whether `http://` is allowed (`--insecure-upstreams`).
     pub allow_http: bool,
@@ -19,15 +19,15 @@ pub struct World<'a> {
     pub allow_https: bool,
 }
 
-/// What is wrong with a jq program.
+/// The error of a jq program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProgramProblem {
     /// Where, in bytes of the program's text.
     pub at: Range<usize>,
-    /// What is wrong, lower case, no full stop.
+    /// The error, lower case, no full stop.
     pub message: String,
-    /// What was expected there.
+    /// The expectation at that place.
     pub expected: String,
-    /// What to do about it.
+    /// The next step.
     pub hint: String,
 }

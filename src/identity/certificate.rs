@@ -1,7 +1,7 @@
-//! What a certificate says: names, issuer, dates, fingerprint.
+//! The fields of a certificate: names, issuer, dates, fingerprint.
 //!
-//! Read from our own certificate, from the trusted ones and from a server's. A server's is a
-//! stranger's text: whatever goes into a message is escaped and bounded here.
+//! Read from our own certificate, from the trusted ones and from a server's. A server's is
+//! untrusted text: it is escaped and bounded here before it goes into a message.
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ const NAMES_MAX: usize = 4;
 /// The longest piece of a stranger's text in a message, in characters.
 const TEXT_MAX_CHARS: usize = 120;
 
-/// What one certificate says.
+/// The fields of one certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     /// The subject's distinguished name: for people.
@@ -44,7 +44,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Reads DER; the error says what is wrong with it.
+    /// Reads DER; the error names what is wrong with it.
     pub fn read(der: &[u8]) -> Result<Self, String> {
         let (_, parsed) = X509Certificate::from_der(der)
             .map_err(|error| format!("not an X.509 certificate: {error}"))?;
@@ -76,8 +76,7 @@ impl Certificate {
     fn add_name(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
-            // A name whose text cannot be read is a name all the same: the one and only URI must be
-            // the only one.
+            // A name whose text cannot be read still counts: the only URI must be the only one.
             GeneralName::Invalid(tag, _) if tag.0 == 6 => self.uris.push("?".to_owned()),
             GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
             GeneralName::IPAddress(octets) => self.ips.extend(parse_ip(octets)),
@@ -125,7 +124,7 @@ pub fn is_past_expiry(not_after: SystemTime, now: SystemTime) -> bool {
     unix_seconds(now) > unix_seconds(not_after)
 }
 
-/// Escapes control characters and cuts what is too long.
+/// Escapes control characters and cuts texts that are too long.
 pub(super) fn escape_bounded(text: &str) -> String {
     let mut out: String = text.chars().take(TEXT_MAX_CHARS).flat_map(char::escape_debug).collect();
     if text.chars().nth(TEXT_MAX_CHARS).is_some() {

@@ -1,4 +1,4 @@
-//! Our identity towards upstreams, from its flags to what rotates.
+//! The configuration of our identity towards upstreams, from its flags to the rotating identity.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub struct IdentityConfigError {
     pub error: IdentityError,
 }
 
-/// The identity that is current, whatever its files become.
+/// The identity, kept current as its files change.
 #[derive(Debug)]
 pub struct RotatingIdentity {
     current: Option<(IdentityPaths, watch::Sender<Arc<Identity>>)>,

@@ -1,4 +1,4 @@
-//! A connection that a request may go over, and what is known of it.
+//! A connection that a request may go over, with its proof.
 
 use std::fmt;
 use std::io;
@@ -18,8 +18,8 @@ use super::proof::HandshakeState;
 use super::traffic_meter::{MeteredStream, Socket};
 use crate::domain::ServerIdentity;
 
-/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN
-/// says HTTP/2).
+/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (with
+/// the protocol that ALPN negotiated).
 ///
 /// Its [`TrafficMeter`](super::TrafficMeter), and over TLS its [`MutualityProof`], are among the
 /// extensions of every response.
@@ -36,7 +36,7 @@ enum TransportStream {
 
 struct TlsStreamParts {
     stream: TokioIo<MeteredStream<TlsStream<Socket>>>,
-    /// Tickets arrive with the first reads: they are stored because this mark is proven.
+    /// Tickets arrive with the first reads: they are stored because this state is proven.
     handshake_state: HandshakeState,
     proof: MutualityProof,
     connector: Arc<MutualConnector>,
@@ -48,7 +48,7 @@ impl fmt::Debug for TlsStreamParts {
     }
 }
 
-/// What was proven of a connection before it was handed out.
+/// The proof of a connection, made before it was handed out.
 #[derive(Debug, Clone)]
 pub struct MutualityProof {
     /// It resumed a session of a proven connection, and inherits its proof.
@@ -74,7 +74,7 @@ impl MutualConnection {
 
     pub(super) fn tls(
         stream: TlsStream<Socket>,
-        mark: HandshakeState,
+        state: HandshakeState,
         proof: MutualityProof,
         shared: Arc<MutualConnector>,
     ) -> Self {
@@ -83,14 +83,14 @@ impl MutualConnection {
         let stream = MeteredStream::above_tls(stream, meter, is_http2);
         let tls = TlsStreamParts {
             stream: TokioIo::new(stream),
-            handshake_state: mark,
+            handshake_state: state,
             proof,
             connector: shared,
         };
         Self { stream: TransportStream::Tls(Box::new(tls)) }
     }
 
-    /// What was proven of it; nothing of one without TLS.
+    /// Its proof; `None` for a connection without TLS.
     pub fn proof(&self) -> Option<&MutualityProof> {
         match &self.stream {
             TransportStream::Plain(_) => None,
@@ -100,18 +100,19 @@ impl MutualConnection {
 }
 
 impl TlsStreamParts {
-    /// One poll of the stream with its mark in place; a TLS error becomes ours.
-    fn poll<R>(
-        &mut self,
-        poll: impl FnOnce(Pin<&mut TokioIo<MeteredStream<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
+    /// One poll of the stream with its handshake state in place; a TLS error becomes a
+    /// [`TlsError`].
+    fn poll<R, F>(&mut self, poll: F) -> Poll<io::Result<R>>
+    where
+        F: FnOnce(Pin<&mut TokioIo<MeteredStream<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
+    {
         let stream = &mut self.stream;
         let polled = ready!(self.handshake_state.poll_with(|| poll(Pin::new(stream))));
         Poll::Ready(polled.map_err(|error| self.explain(error)))
     }
 
-    /// One poll of a read. The end before a byte of HTTP came is an error of its own: after a
-    /// TLS 1.3 handshake it is how a server refuses our certificate that does not say so.
+    /// One poll of a read. An end before the first byte of HTTP is an error of its own: after a TLS
+    /// 1.3 handshake a server that refuses our certificate may end the connection without an alert.
     fn read(&mut self, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll(|stream| stream.poll_read(cx, buf)))?;
         if self.has_answer_bytes() {

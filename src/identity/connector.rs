@@ -1,9 +1,9 @@
 //! Opens connections to one upstream and proves each before it hands it out.
 //!
-//! TCP, then TLS with our identity, then the proof: the server is exactly who it must be, and it
-//! asked for our certificate (or resumed a session in which it did). What fails a step is closed
-//! without a byte of a request, for no request is known here yet. Callers bound the whole further;
-//! proxy variables are not looked at.
+//! TCP, then TLS with our identity, then the proof: the server is exactly the expected one, and it
+//! asked for our certificate (or resumed a session in which it did). A connection that fails a step
+//! is closed without a byte of a request, for no request is known here yet. The caller bounds the
+//! total time; proxy variables are not read.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -56,7 +56,8 @@ pub struct Connector {
     flood_limit: Option<FloodLimit>,
 }
 
-/// What all connections of one connector share: resumption needs the very same objects each time.
+/// The state that all connections of one connector share: resumption needs the very same objects
+/// each time.
 pub(super) struct MutualConnector {
     config: Arc<ClientConfig>,
     sessions: Arc<ProvenSessions>,
@@ -119,9 +120,9 @@ impl Connector {
         (seconds != u64::MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
-    /// Its connections, on each of which so many requests may be under way, end when the server
-    /// sends too much that is no part of an answer, and are counted in `ended`. Whoever reads the
-    /// answers credits each connection's [`TrafficMeter`].
+    /// Bounds the connections, on each of which so many requests may be under way: one ends when
+    /// the server sends too much that is no part of an answer, and is counted in `ended`. The
+    /// reader of the answers credits each connection's [`TrafficMeter`].
     #[must_use]
     pub fn with_flood_limit(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
         Self { flood_limit: Some(FloodLimit::new(requests_max, ended)), ..self }
@@ -152,7 +153,7 @@ impl Service<Uri> for Connector {
 
 impl MutualConnector {
     /// Opens a connection; one that resumed a session whose certificate has expired since is opened
-    /// anew, in full.
+    /// anew, with a full handshake.
     async fn open(
         self: Arc<Self>,
         tcp: HttpConnector,
@@ -183,10 +184,10 @@ impl MutualConnector {
     ) -> Result<Option<MutualConnection>, ConnectError> {
         let stream = Socket::below_tls(connect(tcp, target).await?, TrafficMeter::new(flood_limit));
         let began = Instant::now();
-        let (handshake_result, mark) = handshake(self.config.clone(), host, stream).await;
+        let (handshake_result, state) = handshake(self.config.clone(), host, stream).await;
         let stream = handshake_result
-            .map_err(|error| self.tls_failure(target, &TlsError::of(&error, &mark, self.tls)))?;
-        self.prove(target, stream, mark, began.elapsed()).await
+            .map_err(|error| self.tls_failure(target, &TlsError::of(&error, &state, self.tls)))?;
+        self.prove(target, stream, state, began.elapsed()).await
     }
 
     /// The proof. `None`: it resumed a session that must not be used any more.
@@ -194,34 +195,34 @@ impl MutualConnector {
         self: Arc<Self>,
         target: &ConnectTarget,
         mut stream: TlsStream<Socket>,
-        mut mark: HandshakeState,
+        mut state: HandshakeState,
         handshake: Duration,
     ) -> Result<Option<MutualConnection>, ConnectError> {
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        if !resumed && !mark.certificate_requested {
-            close(&mut stream, &mut mark).await;
+        if !resumed && !state.certificate_requested {
+            close(&mut stream, &mut state).await;
             self.metrics.not_mutual.inc();
             return Err(ConnectError::not_mutual(&target.name));
         }
-        if mark.is_key_unfit {
-            close(&mut stream, &mut mark).await;
+        if state.is_key_unfit {
+            close(&mut stream, &mut state).await;
             return Err(self.tls_failure(target, &error::unfit_key_error()));
         }
-        // Nobody verified the certificate of a session that was resumed.
+        // The certificate of a resumed session was not verified again.
         let Some(not_after) = server_certificate_expiry(&stream)
             .filter(|end| !resumed || !is_past_expiry(*end, SystemTime::now()))
         else {
-            close(&mut stream, &mut mark).await;
+            close(&mut stream, &mut state).await;
             return Ok(None);
         };
         self.first_expiry.fetch_min(unix_seconds(not_after), Ordering::Relaxed);
-        mark.mark_proven(&self.sessions);
+        state.mark_proven(&self.sessions);
         self.metrics
             .handshakes
             .get_or_create(&HandshakeLabel { kind: if resumed { "resumed" } else { "full" } })
             .inc();
         let proof = self.describe_proof(&stream, resumed, handshake);
-        Ok(Some(MutualConnection::tls(stream, mark, proof, self)))
+        Ok(Some(MutualConnection::tls(stream, state, proof, self)))
     }
 
     fn describe_proof(
@@ -281,7 +282,7 @@ impl ConnectTarget {
         })
     }
 
-    /// What goes out as SNI (a name) or is left out of it (an address).
+    /// The server name in the handshake: sent as SNI if it is a name, left out if it is an address.
     pub(super) fn server_name(&self) -> Result<ServerName<'static>, ConnectError> {
         let host = self.uri.host().unwrap_or_default();
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -327,28 +328,28 @@ pub(super) fn client_config(
     config
 }
 
-/// A bounded handshake, with a mark of its own in place whenever it is polled.
+/// A bounded handshake, with a handshake state of its own in place whenever it is polled.
 pub(super) async fn handshake(
     config: Arc<ClientConfig>,
     host: ServerName<'static>,
     stream: Socket,
 ) -> (io::Result<TlsStream<Socket>>, HandshakeState) {
-    let mut mark = HandshakeState::default();
+    let mut state = HandshakeState::default();
     let shaken = {
         let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
-        let marked = poll_fn(|cx| mark.poll_with(|| shaking.as_mut().poll(cx)));
+        let marked = poll_fn(|cx| state.poll_with(|| shaking.as_mut().poll(cx)));
         timeout(HANDSHAKE_TIMEOUT, marked)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
-    (shaken, mark)
+    (shaken, state)
 }
 
-/// Says goodbye if that can be said at once, so that the server's log shows an orderly end.
-pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) {
+/// Sends `close_notify` if that is possible at once, so that the server's log shows an orderly end.
+pub(super) async fn close(stream: &mut TlsStream<Socket>, state: &mut HandshakeState) {
     use tokio::io::AsyncWrite as _;
     poll_fn(|cx| {
-        let _ = mark.poll_with(|| Pin::new(&mut *stream).poll_shutdown(cx));
+        let _ = state.poll_with(|| Pin::new(&mut *stream).poll_shutdown(cx));
         Poll::Ready(())
     })
     .await;

@@ -1,8 +1,8 @@
-//! Why no connection came about, in words: every failure of TCP and TLS gets its own, with a hint
-//! where there is a next step.
+//! The errors of connecting: every failure of TCP and TLS has its own text, with a hint where there
+//! is a next step.
 //!
-//! Texts name the server, what was met and what was expected. A stranger's text comes in escaped
-//! and bounded (see `certificate`); no request data is known here.
+//! Texts name the server, the value found and the value expected. Foreign text is escaped and
+//! bounded (see `certificate`); no request data is known here.
 
 use std::error::Error as StdError;
 use std::io;
@@ -12,7 +12,7 @@ use rustls::{AlertDescription, Error, PeerIncompatible};
 use super::TlsOptions;
 use super::proof::HandshakeState;
 
-/// What a TLS stream's errors are, and nothing else in an HTTP connection.
+/// The kind of a TLS stream's errors; no other error of an HTTP connection has it.
 pub(super) const TLS_ERROR: io::ErrorKind = io::ErrorKind::InvalidData;
 /// The kind of the error for a server that closed the connection behind the handshake. Only
 /// `accept(2)` has this kind otherwise.
@@ -24,7 +24,7 @@ pub(super) const CLOSED_UNANSWERED: io::ErrorKind = io::ErrorKind::ConnectionAbo
 pub struct ConnectError {
     /// Which of them it was.
     pub kind: ConnectErrorKind,
-    /// In words: what was met and expected, never data.
+    /// The value found and the value expected, in words; never data.
     pub detail: String,
 }
 
@@ -42,11 +42,11 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectError {
-    /// The one that caused `error`, however deep in its chain.
+    /// The connection error that caused `error`, however deep in its chain.
     ///
-    /// Also finds it inside an [`io::Error`], whose `source()` skips what it wraps: a server that
-    /// refuses our certificate says so after a TLS 1.3 handshake, so the error comes out of the
-    /// first read. The HTTP/2 library keeps nothing of such an error but its kind and its words;
+    /// Also finds it inside an [`io::Error`], whose `source()` skips the error that it wraps: after
+    /// a TLS 1.3 handshake the alert of a server that refuses our certificate arrives with the
+    /// first read. The HTTP/2 library keeps nothing of such an error but its kind and its text;
     /// only TLS makes these kinds here.
     pub fn cause_of(error: &(dyn StdError + 'static)) -> Option<Self> {
         let mut next = Some(error);
@@ -94,7 +94,7 @@ impl ConnectError {
     }
 }
 
-/// What went wrong in TLS: a word for the metric's label, and a sentence.
+/// A failure of TLS: a word for the metric's label, and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TlsError {
     pub(super) reason: &'static str,
@@ -106,10 +106,10 @@ impl TlsError {
         Self { reason, detail: detail.into() }
     }
 
-    /// What an error of the TLS stream means.
-    pub(super) fn of(error: &io::Error, mark: &HandshakeState, tls: TlsOptions) -> Self {
+    /// Classifies an error of the TLS stream.
+    pub(super) fn of(error: &io::Error, state: &HandshakeState, tls: TlsOptions) -> Self {
         match rustls_error(error) {
-            Some(error) => Self::of_tls(error, mark, tls),
+            Some(error) => Self::of_tls(error, state, tls),
             None => Self::of_io(error),
         }
     }
@@ -129,9 +129,9 @@ impl TlsError {
         }
     }
 
-    fn of_tls(error: &Error, mark: &HandshakeState, tls: TlsOptions) -> Self {
+    fn of_tls(error: &Error, state: &HandshakeState, tls: TlsOptions) -> Self {
         match error {
-            Error::InvalidCertificate(_) => mark.refusal.clone().unwrap_or_else(|| {
+            Error::InvalidCertificate(_) => state.refusal.clone().unwrap_or_else(|| {
                 Self::new("bad-certificate", format!("its certificate was refused: {error}"))
             }),
             Error::AlertReceived(alert) => Self::of_alert(*alert, tls),
@@ -210,7 +210,7 @@ pub(super) fn closed_unanswered() -> TlsError {
     TlsError::new("closed-unanswered", detail)
 }
 
-/// Whether an alert says that our certificate, or the lack of one, was the reason.
+/// Whether an alert blames our certificate, or the lack of one.
 pub(super) fn is_certificate_refusal(alert: AlertDescription) -> bool {
     use AlertDescription as A;
     matches!(

@@ -1,5 +1,5 @@
-//! From files to an [`Identity`]: read, check that all belongs together, say precisely what does
-//! not.
+//! From files to an [`Identity`]: reads them, checks that all belong together, and names precisely
+//! what does not.
 //!
 //! Files are read twice until both readings agree, so that a pair is never mixed from before and
 //! after a rotation. Nothing of a private key reaches a message.
@@ -36,16 +36,16 @@ pub struct Identity {
     pub generation: u64,
     /// When our certificate ends.
     pub not_after: SystemTime,
-    /// What our certificate says.
+    /// The fields of our certificate.
     pub certificate: Certificate,
-    /// What the trusted certificates say.
+    /// The fields of the trusted certificates.
     pub authorities: Vec<Certificate>,
     pub(super) key: Arc<CertifiedKey>,
     pub(super) trust: TrustStore,
     pub(super) digest: [u8; 32],
 }
 
-/// Whose certificates are believed.
+/// The authorities whose certificates are trusted.
 #[derive(Debug, Clone)]
 pub(super) struct TrustStore {
     pub(super) roots: Arc<RootCertStore>,
@@ -53,7 +53,7 @@ pub(super) struct TrustStore {
 }
 
 impl TrustStore {
-    /// In what `roots` vouch for, without a list of revoked certificates.
+    /// Trusts the certificates of `roots`, without a list of revoked certificates.
     pub(super) fn from_roots(roots: RootCertStore) -> Self {
         Self { roots: Arc::new(roots), revocations: None }
     }
@@ -194,7 +194,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
     bytes.ok_or_else(|| missing_file_error(path, "no such file; expected a PEM file"))
 }
 
-/// What is in the file at `path`; `None` where there is none.
+/// The bytes of the file at `path`; `None` where there is none.
 fn read_if_exists(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     match read_at_most(path, max_bytes) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -290,7 +290,7 @@ fn key_pair_error(dir: &Path, error: &Error) -> IdentityError {
             dir,
             "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair",
         ),
-        // What a key parser says of its input stays out of the message.
+        // The key parser's message stays out of ours: it could quote its input.
         _ => file_error(
             &dir.join("tls.key"),
             "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key",

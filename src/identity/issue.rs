@@ -1,8 +1,8 @@
-//! Making certificates: a small authority and its leaves, for `bfb demo`, the webhook and tests.
+//! Issues certificates: a small authority and its leaves, for `bfb demo`, the webhook and tests.
 //!
 //! Keys are ECDSA P-256. An authority lives in memory only: its private key never leaves this
-//! module, and who needs its certificates again later makes a new authority. Production identities
-//! come from elsewhere (cert-manager, SPIRE, a secret).
+//! module, and a later run makes a new authority. Production identities come from elsewhere
+//! (cert-manager, SPIRE, a secret).
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -57,7 +57,7 @@ impl Validity {
     }
 }
 
-/// What a certificate may be used for.
+/// The uses of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Usage {
     /// To be a TLS server.
@@ -69,10 +69,10 @@ pub enum Usage {
     Both,
 }
 
-/// What a leaf certificate says.
+/// The fields of a leaf certificate.
 #[derive(Debug, Clone)]
 pub struct Leaf {
-    /// The subject's common name: for people, nobody checks it.
+    /// The subject's common name: for people, no code checks it.
     pub common_name: String,
     /// DNS SANs.
     pub dns: Vec<String>,
@@ -120,7 +120,7 @@ impl Leaf {
         self
     }
 
-    /// Valid as said.
+    /// Valid between these dates.
     #[must_use]
     pub fn valid(mut self, valid: Validity) -> Self {
         self.valid = valid;
@@ -163,7 +163,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    /// Its own certificate: what goes into a `ca.crt`.
+    /// Its own certificate: the content of a `ca.crt`.
     pub fn ca_pem(&self) -> &str {
         &self.pem
     }
@@ -192,7 +192,7 @@ impl Authority {
         Ok(IssuedCertificate { cert_pem, key_pem: key.serialize_pem() })
     }
 
-    /// A list of revoked certificates, in PEM: what goes into a `crl.pem`.
+    /// A list of revoked certificates, in PEM: the content of a `crl.pem`.
     pub fn revoke(&self, revoked: &[&IssuedCertificate]) -> Result<String, IssueError> {
         let now = OffsetDateTime::now_utc();
         let serial_of = |issued: &IssuedCertificate| {
@@ -262,7 +262,7 @@ fn replace_file(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()>
     use std::os::unix::fs::OpenOptionsExt as _;
 
     let beside = dir.join(format!(".{name}.new"));
-    // One that an earlier writer left behind may have another mode, or be somebody's link.
+    // A file that an earlier writer left may have another mode, or be a link.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,10 +1,9 @@
-//! Who we are to the upstreams, and who they must be to us.
+//! Our identity towards the upstreams, and the proof of theirs.
 //!
 //! An [`Identity`] is read from files and followed as they change. A [`Connector`] opens
 //! connections with one generation of it, and hands out none before it is proven: TLS 1.3 (1.2 by
 //! flag), a chain to `ca.crt`, exactly the expected server identity, and a server that asked for
-//! our certificate. That is the promise *Mutual*. HTTP, retries and deadlines are the business of
-//! `sources`.
+//! our certificate. That is the promise *Mutual*. HTTP, retries and deadlines belong to `sources`.
 
 mod certificate;
 mod config;
@@ -53,13 +52,13 @@ pub struct IdentityPaths {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct IdentityError {
-    /// Which file, what was met, what was expected.
+    /// The file, the value found and the value expected.
     pub message: String,
     /// Whether a file cannot be had at all; otherwise one holds something else than it should.
     pub is_missing: bool,
 }
 
-/// How TLS to upstreams is done, whoever they are.
+/// The options of TLS to all upstreams.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TlsOptions {
     /// `--tls12`: also speak TLS 1.2.

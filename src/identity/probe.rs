@@ -30,14 +30,14 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most that is read while waiting for a refusal, in bytes (an HTTP/2 server greets first).
 const READ_MAX_BYTES: usize = 64 * 1024;
 
-/// What a server does with a client that presents no certificate.
+/// How a server treats a client that presents no certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProbeRefusal {
     /// It ends the handshake: it demands one.
     DemandsCertificate,
     /// It completes the handshake. (Some servers then refuse each request; that is not tried.)
     AcceptsWithout,
-    /// It ended the connection in a way that does not say why.
+    /// It ended the connection without a reason.
     Unknown(String),
 }
 
@@ -50,28 +50,28 @@ pub async fn probe_without_certificate(
     tls: TlsOptions,
 ) -> Result<ProbeRefusal, ConnectError> {
     let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
-    let ProbedHandshake { target, outcome, handshake_state: mut mark, .. } =
+    let ProbedHandshake { target, outcome, handshake_state: mut state, .. } =
         probe_handshake(uri, verifier, tls).await?;
     let mut stream = match outcome {
         Ok(stream) => stream,
         Err(error) => {
-            return refusal_of(&error, &mark)
-                .ok_or_else(|| handshake_error(&target, &error, &mark, tls));
+            return refusal_of(&error, &state)
+                .ok_or_else(|| handshake_error(&target, &error, &state, tls));
         }
     };
-    if !mark.certificate_requested {
-        close(&mut stream, &mut mark).await;
+    if !state.certificate_requested {
+        close(&mut stream, &mut state).await;
         return Ok(ProbeRefusal::AcceptsWithout);
     }
-    let refusal = await_refusal(&mut stream, &mut mark).await;
-    close(&mut stream, &mut mark).await;
+    let refusal = await_refusal(&mut stream, &mut state).await;
+    close(&mut stream, &mut state).await;
     Ok(refusal)
 }
 
 /// A server's side of a handshake, whether or not it would be accepted.
 #[derive(Debug, Clone)]
 pub struct Inspection {
-    /// What its certificate says, where one came and could be read.
+    /// The fields of its certificate, where one arrived and could be read.
     pub certificate: Option<Certificate>,
     /// Why it would be refused, or why the handshake failed; `None`: it is as expected.
     pub problem: Option<String>,
@@ -102,8 +102,8 @@ pub async fn inspect(
     Ok(seen)
 }
 
-/// The same for a server that need not ask for ours: `authorities` are those that may have signed
-/// its certificate, in PEM; without them the public ones.
+/// The same for a server that need not ask for our certificate: `authorities`, in PEM, may have
+/// signed its own; without them the public ones.
 pub async fn inspect_with_authorities(
     uri: &Uri,
     authorities: Option<&[u8]>,
@@ -129,36 +129,35 @@ async fn inspect_handshake(
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
     let verifier = UpstreamVerifier::new(trust, server.clone(), &provider()).lenient();
-    let ProbedHandshake { outcome, handshake_state: mut mark, connect, handshake, .. } =
+    let ProbedHandshake { outcome, handshake_state: mut state, connect, handshake, .. } =
         probe_handshake(uri, verifier, tls).await?;
     let problem = match &outcome {
-        _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
-        // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it
-        // should do.
+        _ if state.refusal.is_some() => state.refusal.as_ref().map(|fault| fault.detail.clone()),
+        // Over TLS 1.2 a server that demands a certificate ends the handshake here, as it should.
         Err(error)
-            if mark.certificate_requested
-                && refusal_of(error, &mark) == Some(ProbeRefusal::DemandsCertificate) =>
+            if state.certificate_requested
+                && refusal_of(error, &state) == Some(ProbeRefusal::DemandsCertificate) =>
         {
             None
         }
-        Err(error) => Some(TlsError::of(error, &mark, tls).detail),
+        Err(error) => Some(TlsError::of(error, &state, tls).detail),
         Ok(_) => None,
     };
     let finished = outcome.as_ref().ok();
     let inspection = Inspection {
-        certificate: mark
+        certificate: state
             .leaf
             .as_ref()
             .and_then(|leaf: &CertificateDer<'_>| Certificate::read(leaf).ok()),
         problem,
-        asked_for_certificate: mark.certificate_requested,
+        asked_for_certificate: state.certificate_requested,
         protocol: finished.map(connector::protocol_name),
         group: finished.and_then(connector::group_name),
         connect,
         handshake,
     };
     if let Ok(mut stream) = outcome {
-        close(&mut stream, &mut mark).await;
+        close(&mut stream, &mut state).await;
     }
     Ok(inspection)
 }
@@ -183,12 +182,12 @@ async fn probe_handshake(
     let stream = connector::connect(connector::tcp_connector(), &target).await?;
     let connect = began.elapsed();
     let config = Arc::new(client_config(verifier, ClientCertResolver::presenting_nothing(), tls));
-    let (outcome, mark) =
+    let (outcome, state) =
         handshake(config, host, Socket::below_tls(stream, TrafficMeter::new(None))).await;
     Ok(ProbedHandshake {
         target,
         outcome,
-        handshake_state: mark,
+        handshake_state: state,
         connect,
         handshake: began.elapsed().saturating_sub(connect),
     })
@@ -197,18 +196,18 @@ async fn probe_handshake(
 fn handshake_error(
     target: &ConnectTarget,
     error: &io::Error,
-    mark: &HandshakeState,
+    state: &HandshakeState,
     tls: TlsOptions,
 ) -> ConnectError {
-    ConnectError::tls(&target.name, &TlsError::of(error, mark, tls))
+    ConnectError::tls(&target.name, &TlsError::of(error, state, tls))
 }
 
 /// Reads (and throws away) until the server ends the connection or the time is over.
-async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> ProbeRefusal {
+async fn await_refusal(stream: &mut TlsStream<Socket>, state: &mut HandshakeState) -> ProbeRefusal {
     let waiting = async {
         let mut left = READ_MAX_BYTES;
         while left > 0 {
-            match read_some(stream, mark).await {
+            match read_some(stream, state).await {
                 Ok(0) => {
                     return ProbeRefusal::Unknown(
                         "it closed the connection without an alert".to_owned(),
@@ -221,7 +220,7 @@ async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState
                             "the connection broke without an alert: {error}"
                         ))
                     };
-                    return refusal_of(&error, mark).unwrap_or_else(unknown);
+                    return refusal_of(&error, state).unwrap_or_else(unknown);
                 }
             }
         }
@@ -230,23 +229,27 @@ async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState
     timeout(REFUSAL_TIMEOUT, waiting).await.unwrap_or(ProbeRefusal::AcceptsWithout)
 }
 
-async fn read_some(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> io::Result<usize> {
+async fn read_some(
+    stream: &mut TlsStream<Socket>,
+    state: &mut HandshakeState,
+) -> io::Result<usize> {
     let mut space = [0; 4096];
     std::future::poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut space);
-        mark.poll_with(|| Pin::new(&mut *stream).poll_read(cx, &mut buf))
+        state
+            .poll_with(|| Pin::new(&mut *stream).poll_read(cx, &mut buf))
             .map_ok(|()| buf.filled().len())
     })
     .await
 }
 
-/// What an error says of the missing certificate; nothing, where it is about something else.
-fn refusal_of(error: &io::Error, mark: &HandshakeState) -> Option<ProbeRefusal> {
+/// The refusal in an error, if it is about the missing certificate.
+fn refusal_of(error: &io::Error, state: &HandshakeState) -> Option<ProbeRefusal> {
     match error::rustls_error(error) {
-        Some(Error::AlertReceived(alert)) if mark.certificate_requested && is_refusal(*alert) => {
+        Some(Error::AlertReceived(alert)) if state.certificate_requested && is_refusal(*alert) => {
             Some(ProbeRefusal::DemandsCertificate)
         }
-        Some(Error::AlertReceived(alert)) if mark.certificate_requested => {
+        Some(Error::AlertReceived(alert)) if state.certificate_requested => {
             Some(ProbeRefusal::Unknown(format!(
                 "it ended the connection with alert `{}`",
                 error::alert_name(*alert)

@@ -1,5 +1,5 @@
-//! The proof that a connection is mutual, and what keeps sessions without it from ever being
-//! resumed.
+//! The proof that a connection is mutual, and the session store that never resumes a session
+//! without it.
 //!
 //! The TLS library asks its resolver for our certificate exactly when the server's
 //! `CertificateRequest` came, but does not tell on which connection, and resumes only where
@@ -9,8 +9,8 @@
 //! the poll, write to it.
 //!
 //! A session may arrive before the proof is complete (a ticket in the server's first flight, a TLS
-//! 1.2 session). The mark holds it until the connection is proven; a connection that never is takes
-//! its sessions with it.
+//! 1.2 session). The handshake state holds it until the connection is proven; a connection that
+//! never is takes its sessions with it.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -28,15 +28,15 @@ use super::error::TlsError;
 
 /// The most sessions held for one connection that is not proven yet.
 const PENDING_SESSIONS_MAX: usize = 8;
-/// What the store keeps: one server, up to eight tickets.
+/// The size of the session store: one server, up to eight tickets.
 const STORED_SESSIONS_MAX: usize = 8;
 
 thread_local! {
-    /// The mark of the connection that this thread is polling.
+    /// The handshake state of the connection that this thread is polling.
     static POLLED: RefCell<Option<HandshakeState>> = const { RefCell::new(None) };
 }
 
-/// What became known about one connection while it was polled.
+/// The facts that were learnt about one connection while it was polled.
 #[derive(Debug, Default)]
 pub(super) struct HandshakeState {
     /// The server sent a `CertificateRequest`.
@@ -58,22 +58,22 @@ enum Session {
 }
 
 impl HandshakeState {
-    /// Runs one poll of the connection that this mark belongs to.
+    /// Runs one poll of the connection that this state belongs to.
     pub(super) fn poll_with<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        /// Takes the mark back also when the poll panics, so that no other connection finds it.
+        /// Takes the state back also when the poll panics, so that no other connection finds it.
         struct PollGuard<'a> {
-            mark: &'a mut HandshakeState,
+            state: &'a mut HandshakeState,
             outer: Option<HandshakeState>,
         }
         impl Drop for PollGuard<'_> {
             fn drop(&mut self) {
-                if let Some(mark) = POLLED.replace(self.outer.take()) {
-                    *self.mark = mark;
+                if let Some(state) = POLLED.replace(self.outer.take()) {
+                    *self.state = state;
                 }
             }
         }
         let outer = POLLED.replace(Some(std::mem::take(self)));
-        let _bracket = PollGuard { mark: self, outer };
+        let _bracket = PollGuard { state: self, outer };
         poll()
     }
 
@@ -94,13 +94,13 @@ impl HandshakeState {
     }
 }
 
-/// Writes to the mark of the connection being polled, if there is one.
+/// Writes to the state of the connection being polled, if there is one.
 pub(super) fn update_polled(write: impl FnOnce(&mut HandshakeState)) {
     POLLED.with_borrow_mut(|polled| polled.as_mut().map(write));
 }
 
-/// Presents our certificate, whatever authorities the server says it accepts, and notes that it was
-/// asked for.
+/// Presents our certificate, whichever authorities the server accepts, and records that it was
+/// requested.
 pub(super) struct ClientCertResolver {
     /// `None`: notes, but presents nothing.
     key: Option<Arc<CertifiedKey>>,
@@ -129,9 +129,9 @@ impl ResolvesClientCert for ClientCertResolver {
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         let unfit = self.key.as_ref().is_some_and(|key| key.key.choose_scheme(schemes).is_none());
-        update_polled(|mark| {
-            mark.certificate_requested = true;
-            mark.is_key_unfit = unfit;
+        update_polled(|state| {
+            state.certificate_requested = true;
+            state.is_key_unfit = unfit;
         });
         self.key.clone()
     }
@@ -168,12 +168,12 @@ impl ProvenSessions {
         }
     }
 
-    /// Keeps it where the connection is proven, leaves it with the mark where it is not yet, and
-    /// drops it where there is no telling whose it is.
+    /// Stores the session where the connection is proven, holds it in the handshake state where it
+    /// is not yet, and drops it outside of any poll.
     fn store_or_hold(&self, session: Session) {
         POLLED.with_borrow_mut(|polled| match polled {
-            Some(mark) if mark.is_proven => self.store_session(session),
-            Some(mark) => mark.hold_session(session),
+            Some(state) if state.is_proven => self.store_session(session),
+            Some(state) => state.hold_session(session),
             None => {}
         });
     }
@@ -232,33 +232,36 @@ mod tests {
     #[test]
     fn a_note_reaches_the_polled_connection_only() {
         let (mut one, mut two) = (HandshakeState::default(), HandshakeState::default());
-        update_polled(|mark| mark.certificate_requested = true);
-        one.poll_with(|| two.poll_with(|| update_polled(|mark| mark.certificate_requested = true)));
+        update_polled(|state| state.certificate_requested = true);
+        one.poll_with(|| {
+            two.poll_with(|| update_polled(|state| state.certificate_requested = true));
+        });
         assert_eq!((one.certificate_requested, two.certificate_requested), (false, true));
         one.poll_with(|| {
             two.poll_with(|| {});
-            update_polled(|mark| mark.certificate_requested = true);
+            update_polled(|state| state.certificate_requested = true);
         });
         assert!(one.certificate_requested, "an inner poll gives the thread back");
     }
 
     #[test]
     fn a_poll_that_panics_leaves_no_mark_behind() {
-        let mut mark = HandshakeState::default();
+        let mut state = HandshakeState::default();
         let poll = std::panic::AssertUnwindSafe(|| {
-            mark.poll_with(|| {
-                update_polled(|mark| mark.certificate_requested = true);
+            state.poll_with(|| {
+                update_polled(|state| state.certificate_requested = true);
                 panic!("in a poll");
             });
         });
         assert!(std::panic::catch_unwind(poll).is_err());
         assert!(POLLED.with_borrow(Option::is_none));
-        assert!(mark.certificate_requested);
+        assert!(state.certificate_requested);
     }
 
-    /// A handshake in memory that ends with the server's tickets read inside `mark`, before
-    /// anything is proven: what a server that does not ask may do in its first flight.
-    fn tickets_before_the_proof(store: &Arc<ProvenSessions>, mark: &mut HandshakeState) {
+    /// A handshake in memory that ends with the server's tickets read inside `state`, before
+    /// anything is proven: a server that does not ask for a certificate may send them in its first
+    /// flight.
+    fn tickets_before_the_proof(store: &Arc<ProvenSessions>, state: &mut HandshakeState) {
         let authority = Authority::new("a", Validity::days(1)).unwrap();
         let issued = authority.issue(&Leaf::new("s").dns("s.example")).unwrap();
         let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
@@ -295,7 +298,7 @@ mod tests {
                 server.write_tls(&mut wire).unwrap();
             }
             client.read_tls(&mut wire.as_slice()).unwrap();
-            mark.poll_with(|| client.process_new_packets()).unwrap();
+            state.poll_with(|| client.process_new_packets()).unwrap();
         }
         assert_eq!(client.tls13_tickets_received(), 2);
     }
@@ -307,11 +310,11 @@ mod tests {
     #[test]
     fn tickets_that_come_before_the_proof_wait_for_it() {
         let store = Arc::new(ProvenSessions::new());
-        let mut mark = HandshakeState::default();
-        tickets_before_the_proof(&store, &mut mark);
-        assert!(!mark.certificate_requested);
+        let mut state = HandshakeState::default();
+        tickets_before_the_proof(&store, &mut state);
+        assert!(!state.certificate_requested);
         assert!(store.take_tls13_ticket(&name()).is_none(), "nothing to resume before the proof");
-        mark.mark_proven(&store);
+        state.mark_proven(&store);
         assert!(store.take_tls13_ticket(&name()).is_some());
         store.forget(&name());
         assert!(store.take_tls13_ticket(&name()).is_none());

@@ -1,14 +1,15 @@
-//! Ends an HTTP/1.1 connection behind an answer that announces a body which nobody will read.
+//! Ends an HTTP/1.1 connection behind an answer that announces a body which is never read.
 //!
 //! A 204 and a 304 have no body, whatever their headers announce (RFC 9112, section 6.3), but real
 //! servers send one (varnish#1221, okhttp#2310). On a connection that is used again, those bytes
-//! would be read as the answer to the next request, about another key. hyper forgets what such a
-//! head announced, and its pool may lend the connection again before the caller has seen the head.
-//! So the stream itself ends behind the head: hyper finds the end before it takes another request.
+//! would be read as the answer to the next request, about another key. hyper forgets the
+//! announcement of such a head, and its pool may lend the connection again before the caller has
+//! seen the head. So the stream itself ends behind the head: hyper finds the end before it takes
+//! another request.
 
 /// A longer head than this is no answer: hyper's read buffer ends there (`sources`).
 const HEAD_MAX_BYTES: usize = 64 * 1024;
-/// `HTTP/1.1 304`: behind so many bytes the status is known.
+/// The bytes of `HTTP/1.1 304`: behind them the status is known.
 const STATUS_END: usize = 12;
 
 /// Follows the heads of the answers on one connection.
@@ -27,7 +28,7 @@ enum HeadState {
     #[default]
     OutsideHead,
     InHead,
-    /// Nothing behind the last head belongs to anybody.
+    /// Bytes behind the last head are dropped.
     Ended,
 }
 

@@ -1,9 +1,9 @@
-//! Which certificates were revoked: `crl.pem` in the identity's folder, where it is.
+//! Revoked certificates: `crl.pem` in the identity's folder, where it is.
 //!
 //! The whole chain is looked up in the lists. A certificate whose issuer has no list there passes,
-//! since a bundle need not have one of each. A list past its next update is still honoured, and
-//! warned of: that it was not renewed is no reason to ask nobody any more, and what it revoked
-//! stays revoked.
+//! since a bundle need not have one of each. A list past its next update is still honoured, with a
+//! warning: a missed renewal is no reason to stop all requests, and a revoked certificate stays
+//! revoked.
 
 use std::fmt;
 use std::path::Path;

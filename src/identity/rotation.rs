@@ -1,9 +1,9 @@
-//! Following the identity's files while the process runs.
+//! Follows the identity's files while the process runs.
 //!
 //! It polls: inotify misses the symlink swap with which a kubelet replaces a whole volume
-//! (kubernetes#112677). A change that makes a valid identity is sent at once; one that does not is
-//! reported once, and only when two polls in a row met it (a writer may be between two files). The
-//! old identity stays until a good one is there.
+//! (kubernetes#112677). A change that makes a valid identity is sent at once; an invalid one is
+//! reported once, and only when two polls in a row found it (a writer may be between two files).
+//! The old identity stays until a valid one replaces it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -17,7 +17,7 @@ use super::metrics::CertificateLabel;
 use super::{Identity, IdentityError, IdentityMetrics, IdentityPaths};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How often at most one kind of warning is said.
+/// The pause between two warnings of one kind.
 const WARN_EVERY: Duration = Duration::from_hours(1);
 /// Long-lived certificates are warned of this long before their end, short-lived ones in their last
 /// quarter.
@@ -136,7 +136,7 @@ fn publish_expiry(metrics: &IdentityMetrics, identity: &Identity) {
     }
 }
 
-/// What is warned of while it lasts.
+/// The conditions that are warned of while they last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Warning {
     ExpiresSoon,
@@ -183,12 +183,12 @@ impl Warning {
     }
 }
 
-/// When each warning was said last: one that was just said holds no other back.
+/// When each warning was logged last: a recent one holds no other back.
 #[derive(Debug, Default)]
 struct WarningTimes([Option<Instant>; Warning::ALL.len()]);
 
 impl WarningTimes {
-    /// What is to be said now.
+    /// Returns the warnings that are due.
     fn take_due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
         let kinds = Warning::ALL.into_iter().zip(&mut self.0);
         kinds

@@ -1,11 +1,11 @@
-//! What a server makes us do on one connection without answering, and where that ends.
+//! Meters the work that a server causes on one connection without answering, and bounds it.
 //!
 //! A server can keep its client busy for ever and break no rule of any protocol: informational
 //! responses, frames that are allowed at any moment, TLS records of one byte, data for a request
-//! that was given up. The HTTP libraries bound some of these, each by itself. So whatever arrives
-//! is charged to the connection's [`TrafficMeter`] at about what it costs us, and what becomes part
-//! of an answer is credited. Once the charges exceed the credits by an allowance, the next read
-//! fails with [`Flooded`], which ends the connection with all that is on it.
+//! that was given up. The HTTP libraries bound some of these, each by itself. So all bytes that
+//! arrive are charged to the connection's [`TrafficMeter`] at about their cost, and those that
+//! become part of an answer are credited. Once the charges exceed the credits by an allowance, the
+//! next read fails with [`Flooded`], which ends the connection with all that is on it.
 //!
 //! Charges and credits are in bytes as they cost when they arrive in large pieces (about a
 //! nanosecond each).
@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::response_heads::ResponseHeads;
 
-/// How far charges may exceed credits. What is on its way for requests that we gave up is never
-/// credited, which is at most what HTTP/2 flow control lets the server send: about what the network
+/// How far charges may exceed credits. Bytes on their way for requests that were given up are never
+/// credited; they are at most what HTTP/2 flow control lets the server send: about what the network
 /// holds.
 const ALLOWANCE: u64 = 4 * 1024 * 1024;
 /// How much further for each request that may be under way: their heads may all arrive before the
@@ -43,20 +43,20 @@ const FRAME_COST: u64 = 1024;
 const HTTP1_BYTE_COST: u64 = 16;
 /// A byte of an HTTP/2 header block, which may stand for a whole header.
 const HEADER_BLOCK_BYTE_COST: u64 = 32;
-/// With so many bytes a block has as many headers as the list's bound allows: what is longer has
-/// longer ones, not more.
+/// With so many bytes a block has as many headers as the list's bound allows: a longer block has
+/// longer headers, not more.
 const HEADER_BLOCK_BYTES_MAX: u64 = 4 * 1024;
 
-/// What an answer's head is worth, and each byte of it.
+/// The credit for an answer's head, and for each byte of it.
 const HEAD_CREDIT: u64 = 64 * 1024;
 const HEAD_BYTE_CREDIT: u64 = HEADER_BLOCK_BYTE_COST;
-/// What a piece of a body is worth: more than a frame in a record in a read of its own costs.
-/// `sources` bounds their number.
+/// The credit for a piece of a body: more than the cost of a frame in a record in a read of its
+/// own. `sources` bounds their number.
 const PIECE_CREDIT: u64 = 4 * 1024;
 const PIECE_BYTE_CREDIT: u64 = 2 * HTTP1_BYTE_COST;
 
 /// The account of one connection; its clones are the same account. It is among the extensions of
-/// every response, so that whoever reads the response can credit it.
+/// every response, so that the reader of the response can credit it.
 #[derive(Debug, Clone)]
 pub struct TrafficMeter {
     account: Arc<ByteAccount>,
@@ -72,7 +72,7 @@ struct ByteAccount {
     ended: CancellationToken,
     /// How many requests were begun on it (HTTP/1.1 only).
     exchanges: AtomicU64,
-    /// `None`: whatever is spent, the connection stays.
+    /// `None`: charges never end the connection.
     limit: Option<FloodLimit>,
 }
 
@@ -104,7 +104,7 @@ impl TrafficMeter {
         Self { account: Arc::new(account) }
     }
 
-    /// Returns once the connection is gone, for whatever reason.
+    /// Returns once the connection is gone.
     pub async fn ended(&self) {
         self.account.ended.cancelled().await;
     }
@@ -221,7 +221,7 @@ impl Socket {
 }
 
 impl<S> MeteredStream<S> {
-    /// What TLS decrypts, charged to the account of the socket below.
+    /// A stream of decrypted bytes, charged to the account of the socket below.
     pub(super) fn above_tls(stream: S, meter: TrafficMeter, is_http2: bool) -> Self {
         let layer = if is_http2 {
             Layer::Framed(FrameCounter::of(Framing::Http2))
@@ -332,7 +332,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     }
 }
 
-/// Whose frames a stream consists of.
+/// The protocol of a stream's frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// Records: type, version, length (RFC 8446, section 5.1).
@@ -341,15 +341,15 @@ enum Framing {
     Http2,
 }
 
-/// Finds the frames in a stream by their headers, however it is cut. What is not as it should be
-/// ends the stream elsewhere.
+/// Finds the frames in a stream by their headers, however it is cut. Elsewhere malformed frames end
+/// the stream.
 #[derive(Debug)]
 struct FrameCounter {
     framing: Framing,
     header: [u8; 9],
     /// How much of the header is there.
     header_filled: usize,
-    /// What is left of the payload.
+    /// The bytes of the payload that are left.
     payload_left: usize,
 }
 
@@ -358,7 +358,7 @@ impl FrameCounter {
         Self { framing, header: [0; 9], header_filled: 0, payload_left: 0 }
     }
 
-    /// What the frames cost that begin in `bytes`.
+    /// The cost of the frames that begin in `bytes`.
     fn charge(&mut self, mut bytes: &[u8]) -> u64 {
         let mut charge = 0;
         loop {

@@ -1,9 +1,9 @@
-//! Whether a server is who the domain file says it is: a chain to `ca.crt`, dates, and exactly the
-//! expected identity.
+//! Verifies a server's certificate against the domain file: a chain to `ca.crt`, dates, and exactly
+//! the expected identity.
 //!
 //! Names are compared as a whole: another identity of the same trust domain, a wildcard, or a
-//! second URI SAN is refused, each in its own words. The words go to the connection's mark; the TLS
-//! library gets the error that makes the right alert.
+//! second URI SAN is refused, each with its own text. The text goes to the connection's handshake
+//! state; the TLS library gets the error that makes the right alert.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -28,7 +28,7 @@ pub(super) struct UpstreamVerifier {
     trust: TrustStore,
     expected: ServerIdentity,
     algorithms: WebPkiSupportedAlgorithms,
-    /// For inspection only: what is wrong is noted and the handshake goes on.
+    /// For inspection only: errors are recorded and the handshake goes on.
     lenient: bool,
 }
 
@@ -52,8 +52,8 @@ impl UpstreamVerifier {
         }
     }
 
-    /// One that notes what is wrong and lets the handshake go on. Nothing may be sent over such a
-    /// connection.
+    /// A verifier that records errors and lets the handshake go on. No request may be sent over
+    /// such a connection.
     pub(super) fn lenient(self) -> Self {
         Self { lenient: true, ..self }
     }
@@ -102,9 +102,9 @@ impl ServerCertVerifier for UpstreamVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let checked = self.check(leaf, others, now);
-        proof::update_polled(|mark| {
-            mark.leaf = Some(leaf.clone().into_owned());
-            mark.refusal = checked.as_ref().err().map(|refused| refused.refusal.clone());
+        proof::update_polled(|state| {
+            state.leaf = Some(leaf.clone().into_owned());
+            state.refusal = checked.as_ref().err().map(|refused| refused.refusal.clone());
         });
         match checked {
             Err(refused) if !self.lenient => Err(refused.error),
@@ -206,7 +206,8 @@ fn chain_refusal(certificate: &Certificate, error: Error) -> RefusedCertificate 
     RefusedCertificate { error, refusal: TlsError { reason, detail } }
 }
 
-/// webpki says which date was met, not whose: where it is not the leaf's, it is an issuer's.
+/// webpki gives the date that failed, not its certificate: where it is not the leaf's, it is an
+/// issuer's.
 fn describe_date(leaf: SystemTime, met: UnixTime, words: &str) -> String {
     let met = SystemTime::UNIX_EPOCH + Duration::from_secs(met.as_secs());
     let whose = if met == leaf { "its certificate" } else { "an issuer of its certificate" };

@@ -1,13 +1,12 @@
-//! One account of CPU time, for work whose length data decides about: jq programs, admission
-//! reviews.
+//! One account of CPU time, for work whose duration input decides: jq programs, admission reviews.
 //!
 //! Such work runs on the blocking pool, never on the event loop, and no more of it at once than
-//! [`ComputePool`] has places. A domain takes its turn through a [`ComputeQueue`]: a place that
-//! comes free goes to the queue that has used the least CPU time of late (start-time fair queuing,
-//! after Goyal, Vin and Cheng, 1996), and with several queues the last place is never taken by
-//! those who hold all others, so that one domain's slow programs leave the others a way through.
-//! Each run gets a [`RunClock`] that it must look at: it says stop when the run's time is over,
-//! when nobody wants the result any more, or when the process ends.
+//! [`ComputePool`] has slots. A domain takes its turn through a [`ComputeQueue`]: a slot that comes
+//! free goes to the queue that has used the least CPU time of late (start-time fair queuing, after
+//! Goyal, Vin and Cheng, 1996), and with several queues the last slot is never taken by the holder
+//! of all others, so that one domain's slow programs leave the others a way through. Each run gets
+//! a [`RunClock`] that it must check: it must stop when its time is over, when its caller has left,
+//! or when the process ends.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -52,9 +51,9 @@ struct PoolState {
 struct QueueState {
     slots_held: usize,
     used_ns: u64,
-    /// Nobody has it any more, but for a run that still holds a place.
+    /// The queue was dropped, but a run of it still holds a slot.
     is_abandoned: bool,
-    /// Those who wait for a place; bounded by the requests under way.
+    /// The runs that wait for a slot; bounded by the requests under way.
     waiters: VecDeque<oneshot::Sender<ComputeSlot>>,
 }
 
@@ -136,7 +135,7 @@ impl ComputePool {
         ComputeQueue(Arc::new(DomainQueue { pool: self.0.clone(), id }))
     }
 
-    /// Tells every run to stop, those to come as well: the process ends.
+    /// Stops every run, and those to come as well: the process ends.
     pub fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);
     }
@@ -200,8 +199,7 @@ impl Drop for DomainQueue {
     fn drop(&mut self) {
         let mut state = self.pool.state.lock();
         let Some(queue) = state.queues.get_mut(&self.id) else { return };
-        // A run that nobody waits for may still hold a place: it takes the queue along when it
-        // ends.
+        // An abandoned run may still hold a slot: it removes the queue when it ends.
         queue.is_abandoned = true;
         if queue.slots_held == 0 {
             state.queues.remove(&self.id);
@@ -248,7 +246,7 @@ impl Drop for ComputeSlot {
     fn drop(&mut self) {
         let ran = self.started_at.map(|since| since.elapsed()).unwrap_or_default();
         self.pool.metrics.seconds.inc_by(ran.as_secs_f64());
-        // Places whose waiters went away meanwhile are given back once the lock is gone.
+        // Slots whose waiters went away meanwhile are given back once the lock is released.
         let mut unwanted = Vec::new();
         let mut state = self.pool.state.lock();
         state.slots_taken -= 1;
@@ -279,13 +277,12 @@ impl RunClock {
         self.until
     }
 
-    /// Set once nobody wants the result any more, or the process ends: for who looks at the time by
-    /// itself.
+    /// Set once the caller has left, or the process ends: for code that reads the time by itself.
     pub fn cancelled(&self) -> &AtomicBool {
         &self.cancelled
     }
 
-    /// Whether nobody wants the result any more.
+    /// Whether the caller has left, or the process ends.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed)
     }
@@ -298,7 +295,7 @@ pub fn thread_cpu_time() -> Duration {
     seconds + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }
 
-/// Tells a run that whoever waited for it is gone.
+/// Cancels a run when its caller is dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -334,8 +331,8 @@ mod tests {
         tokio::time::Instant::now() + Duration::from_mins(1)
     }
 
-    /// Runs that go on until they are told to stop, as many as one queue may have; returns once all
-    /// have begun.
+    /// Runs that go on until they are stopped, as many as one queue may have; returns once all have
+    /// begun.
     async fn hog(
         queue: &ComputeQueue,
         runs: usize,

@@ -1,14 +1,14 @@
-//! Files whose size has a bound: a flag may name a device, or a log that has grown.
+//! Reads files whose size has a bound: a flag may name a device, or a log that has grown.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// What is in the file at `path`. One of more than `max_bytes` is an error of the kind
-/// [`FileTooLarge`](io::ErrorKind::FileTooLarge) that says how many it may have.
+/// The bytes of the file at `path`. A file of more than `max_bytes` is an error of the kind
+/// [`FileTooLarge`](io::ErrorKind::FileTooLarge) that names the bound.
 pub fn read_at_most(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    // One byte more than there may be tells a file that is too large.
+    // One byte beyond the bound shows that the file is too large.
     File::open(path)?.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max_bytes {
         let (unit, divisor) =

@@ -1,18 +1,20 @@
-//! How much memory the process may hold: `--memory-limit`, or what its cgroup leaves.
+//! The memory that the process may hold: `--memory-limit`, or the limit of its cgroup.
 
 use std::path::{Path, PathBuf};
 
 const MIB: u64 = 1 << 20;
 
-/// What the process takes beside its work: the program, the runtime's threads, buffers of open
+/// The memory of the process beside its work: the program, the runtime's threads, buffers of open
 /// connections.
 const PROCESS_BYTES: u64 = 24 * MIB;
-/// What must remain for work beside the memory tier, so that datasets can be collected at all.
+/// The least memory for work beside the memory tier, so that datasets can be collected at all.
 const WORK_BYTES_MIN: u64 = 16 * MIB;
+/// The least that the limit must leave beside the memory tier.
+const BESIDE_MEMORY_MIN: u64 = PROCESS_BYTES + WORK_BYTES_MIN;
 /// The share of a cgroup's limit that is left to the kernel (socket buffers count as the cgroup's)
 /// and to the allocator.
 const CGROUP_RESERVE_DIVISOR: u64 = 8;
-/// What is assumed where neither a flag nor a cgroup says anything.
+/// The limit where there is neither a flag nor a cgroup's.
 const DEFAULT_BYTES: u64 = 256 * MIB;
 
 /// How much memory the process may hold.
@@ -28,17 +30,17 @@ pub struct MemoryLimit {
      of which it needs {} beside it: \
      expected at most `--memory {}`, or `--memory-limit {}` or more (in a container: \
      its memory limit, less an eighth)",
-    mib(*.memory), mib(*.limit), mib(PROCESS_BYTES + WORK_BYTES_MIN),
-    mib(.limit.saturating_sub(PROCESS_BYTES + WORK_BYTES_MIN)), mib(.memory.saturating_add(PROCESS_BYTES + WORK_BYTES_MIN))
+    mib(*.memory), mib(*.limit), mib(BESIDE_MEMORY_MIN),
+    mib(.limit.saturating_sub(BESIDE_MEMORY_MIN)), mib(.memory.saturating_add(BESIDE_MEMORY_MIN))
 )]
 pub struct MemoryLimitError {
     /// `--memory`, in bytes.
     pub memory: u64,
-    /// What the process may hold, in bytes.
+    /// The limit of the process, in bytes.
     pub limit: u64,
 }
 
-/// Rounded up, so that whoever takes it literally is right.
+/// Rounded up, so that the number in the message is enough.
 fn mib(bytes: u64) -> String {
     format!("{}MiB", bytes.div_ceil(MIB))
 }
@@ -50,12 +52,12 @@ impl MemoryLimit {
         Self { bytes: given.or(of_cgroup).unwrap_or(DEFAULT_BYTES) }
     }
 
-    /// What the process may hold, in bytes.
+    /// The limit of the process, in bytes.
     pub fn bytes(self) -> u64 {
         self.bytes
     }
 
-    /// What its work may hold, a memory tier of `memory` bytes among it.
+    /// The limit of its work, with the memory tier of `memory` bytes.
     pub fn for_work(self, memory: u64) -> Result<u64, MemoryLimitError> {
         let work = self.bytes.saturating_sub(PROCESS_BYTES);
         let fits = memory.checked_add(WORK_BYTES_MIN).is_some_and(|needed| needed <= work);
@@ -64,7 +66,7 @@ impl MemoryLimit {
 
     /// The least limit of a container in which a memory tier of `memory` bytes fits.
     pub fn least_container(memory: u64) -> u64 {
-        let limit = memory.saturating_add(PROCESS_BYTES + WORK_BYTES_MIN);
+        let limit = memory.saturating_add(BESIDE_MEMORY_MIN);
         limit.saturating_add(limit.div_ceil(CGROUP_RESERVE_DIVISOR - 1))
     }
 }

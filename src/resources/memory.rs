@@ -1,14 +1,16 @@
 //! One account of memory for the whole process.
 //!
-//! A [`Reservation`] is taken before memory is, and is given back when it is dropped, so that the
-//! account knows what is held at each moment. Work draws through a [`MemoryShare`], one a domain,
-//! which may hold at most three quarters of the account: one domain's trouble leaves room for the
-//! others. What does not fit waits in line until its deadline; who fits is let in first, so that a
-//! large reservation never holds up the small ones behind it.
+//! A [`Reservation`] is taken before memory is allocated, and is given back when it is dropped, so
+//! that the account knows at each moment how much is held. Work draws through a [`MemoryShare`],
+//! one a domain, which may hold at most three quarters of the account: an overload of one domain
+//! leaves room for the others. A reservation that does not fit waits in line until its deadline;
+//! the first one that fits is granted, so that a large reservation never holds up the small ones
+//! behind it.
 //!
-//! What is reserved is not all that is resident: the allocator keeps freed pages for a moment,
-//! connections have buffers. Before a large reservation the account therefore looks at what is
-//! resident ([`MemoryAccount::with_resident_watch`]), and counts what it cannot account for as taken.
+//! Resident memory is more than the reservations: the allocator keeps freed pages for a moment,
+//! connections have buffers. Before a large reservation the account therefore measures the resident
+//! memory ([`MemoryAccount::with_resident_watch`]), and counts the part that is unaccounted for as
+//! taken.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,7 +33,7 @@ use super::resident::ResidentWatch;
 /// whose number is bounded as well.
 const WAITERS_MAX: usize = 4096;
 
-/// What a consumer is told who is refused for want of memory.
+/// The text of a refusal for want of memory.
 pub const NO_MEMORY: &str = "the process holds as much memory as it may (`--memory-limit`)";
 
 /// One account of memory. Cheap to clone; clones share it.
@@ -42,20 +44,20 @@ struct Ledger {
     /// Bytes that may be held.
     limit: u64,
     used: AtomicU64,
-    /// How many wait, so that a release need not take the lock to find out that nobody does.
+    /// The length of `waiters`, so that a release without waiters need not take the lock.
     waiting: AtomicUsize,
-    /// Those who wait, in the order in which they came. Held to add, remove or wake one, never
-    /// across an `.await`.
+    /// The waiting reservations, in the order of their arrival. Locked to add, remove or wake one,
+    /// never across an `.await`.
     waiters: Mutex<VecDeque<Waiter>>,
     resident: Option<ResidentWatch>,
     metrics: MemoryMetrics,
 }
 
-/// How often those who wait are looked at while nothing is given back: pages come free without a
-/// reservation that ends.
+/// How often waiting reservations are tried again while no reservation ends: resident pages come
+/// free by themselves.
 const WAITERS_POLL: Duration = Duration::from_millis(20);
 
-/// Somebody who waits for memory.
+/// A reservation that waits for memory.
 struct Waiter {
     bytes: u64,
     holder: Arc<Holder>,
@@ -68,7 +70,7 @@ impl Waiter {
     }
 }
 
-/// Who holds memory, and how much at most.
+/// A user of the account: its bytes, and how many it may hold.
 struct Holder {
     ledger: Arc<Ledger>,
     limit: u64,
@@ -82,7 +84,7 @@ pub struct MemoryMetrics {
     refused: Counter,
 }
 
-/// What one domain (or another user of memory) draws from the account. Cheap to clone; clones are
+/// The share of one domain (or another user of memory) in the account. Cheap to clone; clones are
 /// the same share.
 #[derive(Clone)]
 pub struct MemoryShare(Arc<Holder>);
@@ -100,11 +102,11 @@ pub struct Reservation {
      {used} of {limit} bytes are taken"
 )]
 pub struct MemoryFull {
-    /// What was asked for.
+    /// The bytes that were requested.
     pub bytes: u64,
-    /// What was held by others.
+    /// The bytes that others held.
     pub used: u64,
-    /// What may be held in all.
+    /// The limit of the account.
     pub limit: u64,
 }
 
@@ -122,7 +124,7 @@ impl MemoryMetrics {
     }
 }
 
-/// Reads the gauges when they are asked for: what is held changes with every request.
+/// Reads the gauges when they are scraped: the bytes change with every request.
 impl Collector for MemoryAccount {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut gauge = |name: &str, help: &str, value: u64| {
@@ -140,9 +142,9 @@ impl MemoryAccount {
         Self::with_watch(limit, metrics, None)
     }
 
-    /// An account of `limit` bytes for the work of this process, which takes beside it what is
-    /// resident now, and a little for connections. What is resident beyond both counts as taken, up
-    /// to half of the account: pages that the allocator keeps are no reason to refuse everything.
+    /// An account of `limit` bytes for the work of this process, beside the memory that is resident
+    /// now, and a little for connections. Resident memory beyond both counts as taken, up to half
+    /// of the account: pages that the allocator keeps are no reason to refuse everything.
     pub fn with_resident_watch(limit: u64, metrics: MemoryMetrics) -> Self {
         Self::with_watch(limit, metrics, Some(ResidentWatch::of_this_process()))
     }
@@ -163,8 +165,8 @@ impl MemoryAccount {
         self.share_with_limit(self.0.limit - self.0.limit / 4)
     }
 
-    /// A share that may hold all of it, for what is bounded elsewhere (the memory tier) or has
-    /// nobody beside it.
+    /// A share that may hold the whole account, for a user that is bounded elsewhere (the memory
+    /// tier) or is alone.
     pub fn full_share(&self) -> MemoryShare {
         self.share_with_limit(self.0.limit)
     }
@@ -215,7 +217,8 @@ impl MemoryShare {
         }
     }
 
-    /// Reserves what exists already and cannot be refused: it counts, and others wait for it.
+    /// Reserves memory that exists already and cannot be refused: it counts, and others wait for
+    /// it.
     pub fn charge(&self, bytes: u64) -> Reservation {
         self.0.add(bytes);
         self.reservation(bytes)
@@ -230,7 +233,7 @@ impl MemoryShare {
         Reservation { holder: self.0.clone(), bytes }
     }
 
-    /// Counts a refusal and says what stood in the way.
+    /// Counts a refusal and returns its error.
     fn memory_full_error(&self, bytes: u64) -> MemoryFull {
         self.0.ledger.metrics.refused.inc();
         MemoryFull { bytes, used: self.0.ledger.used.load(Ordering::Relaxed), limit: self.0.limit }
@@ -250,14 +253,14 @@ impl Reservation {
         fits
     }
 
-    /// Gives back what is more than `bytes`.
+    /// Gives back all but `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.bytes -= less;
         self.holder.release(less);
     }
 
-    /// Makes it exactly `bytes`, even where that does not fit: what it stands for exists already.
+    /// Makes it exactly `bytes`, even where that does not fit: the memory exists already.
     pub fn settle(&mut self, bytes: u64) {
         if bytes <= self.bytes {
             return self.shrink_to(bytes);
@@ -343,8 +346,8 @@ fn add_within(used: &AtomicU64, bytes: u64, limit: u64) -> bool {
 }
 
 impl Ledger {
-    /// Bytes that count as taken though nobody reserved them, for who is about to reserve `bytes`:
-    /// at most half of the account.
+    /// Unreserved bytes that count as taken for a reservation of `bytes`: at most half of the
+    /// account.
     fn unaccounted(&self, bytes: u64) -> u64 {
         let reserved = || self.used.load(Ordering::Relaxed);
         let unaccounted =
@@ -365,9 +368,11 @@ impl Ledger {
         Some(receiver)
     }
 
-    /// Grants those in line who fit, first come, first served; who does not fit is passed over.
+    /// Grants the waiting reservations that fit, first come, first served; one that does not fit is
+    /// passed over.
     fn grant_waiting(&self) {
-        // What nobody took is given back only once the lock is gone: giving back wakes as well.
+        // Grants that were not taken up are given back only once the lock is released: giving back
+        // grants as well.
         let mut unwanted = Vec::new();
         let mut waiters = self.waiters.lock();
         waiters.retain_mut(|waiter| {

@@ -1,11 +1,10 @@
-//! What the process spends on its work: one account of memory, one of CPU time.
+//! The resources of the process: one account of memory, one of CPU time.
 //!
-//! Whoever takes memory that others decide about (an answer's body, a shape's tree, a cached
-//! dataset) reserves it from the [`MemoryAccount`] first, and whoever runs work whose length data
-//! decides about (jq, a review) runs it on the [`ComputePool`]. Both are shared by all domains and
-//! fair between them: what does not fit waits within its deadline and is then refused by name, and
-//! one domain can take neither all of the memory nor all of the threads. [`read_at_most`] bounds
-//! the files that flags name.
+//! Code whose memory input decides (an answer's body, a shape's tree, a cached dataset) reserves it
+//! from the [`MemoryAccount`] first, and code whose duration input decides (jq, a review) runs on
+//! the [`ComputePool`]. Both are shared by all domains and fair between them: work that does not
+//! fit waits within its deadline and is then refused by name, and one domain can take neither all
+//! of the memory nor all of the threads. [`read_at_most`] bounds the files that flags name.
 
 mod compute;
 mod files;

@@ -1,12 +1,12 @@
-//! What is resident beyond what anybody reserved: pages that the allocator has not given back yet,
+//! The resident memory beyond all reservations: pages that the allocator has not given back yet,
 //! buffers of connections.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// What the buffers of connections usually take.
+/// The memory that buffers of connections usually take.
 const CONNECTIONS_BYTES: u64 = 8 << 20;
-/// A reservation of so many bytes is worth a look at what is resident, which takes a few
+/// Before a reservation of at least this size the resident memory is measured, which takes a few
 /// microseconds.
 const LARGE_BYTES: u64 = 64 * 1024;
 /// How old, in milliseconds, the last look may be for a large reservation.
@@ -14,20 +14,20 @@ const LARGE_MAX_AGE_MS: u64 = 5;
 /// The same for a small one, which looks only while something is unaccounted for.
 const SMALL_MAX_AGE_MS: u64 = 100;
 
-/// Looks at what is resident, now and then.
+/// Measures the resident memory, now and then.
 pub(super) struct ResidentWatch {
     /// Bytes that the process takes beside its work.
     process_bytes: u64,
-    /// Bytes that nobody reserved, when it was last looked.
+    /// The unreserved bytes at the last measurement.
     unaccounted: AtomicU64,
     began: Instant,
-    /// When it was last looked, in milliseconds since `began` and [`SMALL_MAX_AGE_MS`] more, so that
-    /// the first look is never too early.
+    /// When it was last looked, in milliseconds since `began` and [`SMALL_MAX_AGE_MS`] more, so
+    /// that the first look is never too early.
     checked_ms: AtomicU64,
 }
 
 impl ResidentWatch {
-    /// What is resident now, and a little for connections, is the process's own.
+    /// The memory that is resident now, and a little for connections, is the process's own.
     pub(super) fn of_this_process() -> Self {
         Self::with_process_bytes(resident_bytes().unwrap_or_default() + CONNECTIONS_BYTES)
     }
@@ -41,8 +41,8 @@ impl ResidentWatch {
         }
     }
 
-    /// Bytes that are resident and that nobody reserved, as far as that is known, for who is about
-    /// to reserve `bytes`.
+    /// Resident bytes without a reservation, by a measurement that is recent enough for a
+    /// reservation of `bytes`.
     pub(super) fn unaccounted(&self, bytes: u64, reserved: impl Fn() -> u64) -> u64 {
         let last = self.unaccounted.load(Ordering::Relaxed);
         let is_large = bytes >= LARGE_BYTES;
@@ -64,7 +64,7 @@ impl ResidentWatch {
     }
 }
 
-/// The process's resident memory less what stands in files, which the system can take back, by
+/// The process's resident memory less the pages of files, which the system can take back, by
 /// proc(5): the second number of `statm` less the third, in pages.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;

@@ -1,16 +1,16 @@
 //! Bytes at rest, in as little memory as their number allows.
 //!
 //! The allocator (mimalloc) rounds a request up to the next of its size classes, of which there are
-//! four between two powers of two: 2 100 bytes in one piece take 2 560. What is kept for long and
-//! is not large is therefore held in two pieces, the first of a class's exact size, and put
-//! together when it is asked for, which costs less than a microsecond.
+//! four between two powers of two: 2 100 bytes in one piece take 2 560. Bytes that are kept for
+//! long and are not many are therefore held in two pieces, the first of a class's exact size, and
+//! joined when they are read, which costs less than a microsecond.
 
 use std::fmt;
 
 use bytes::{Bytes, BytesMut};
 
-/// What is longer than this is held in one piece and shared without copying: the classes matter
-/// less there, copies more.
+/// More bytes than this are held in one piece and shared without copying: the classes matter less
+/// there, copies more.
 const PIECES_UP_TO_BYTES: usize = 32 * 1024;
 
 /// The allocator's words, in bytes.
@@ -25,12 +25,12 @@ pub struct StoredBytes(StoredPieces);
 #[derive(Clone)]
 enum StoredPieces {
     Two(Box<[u8]>, Box<[u8]>),
-    /// Boxed, so that what is in two pieces takes no more than the two.
+    /// Boxed, so that the two-piece form takes no more than its two pointers.
     Shared(Box<Bytes>),
 }
 
 impl StoredBytes {
-    /// Keeps `bytes`, whose buffer holds nothing else.
+    /// Stores `bytes`, whose buffer holds nothing else.
     pub fn new(bytes: Bytes) -> Self {
         if Self::is_shared_size(bytes.len()) {
             return Self(StoredPieces::Shared(Box::new(bytes)));
@@ -67,7 +67,7 @@ impl StoredBytes {
         }
     }
 
-    /// Whether so many are held in one piece, shared with whoever brought them.
+    /// Whether so many bytes are held in one piece, shared with their producer.
     pub fn is_shared_size(bytes: usize) -> bool {
         bytes > PIECES_UP_TO_BYTES
     }
@@ -77,7 +77,7 @@ impl StoredBytes {
         matches!(self.0, StoredPieces::Two(..))
     }
 
-    /// What they take of memory, in bytes.
+    /// Their memory, in bytes.
     pub fn weight(&self) -> usize {
         match &self.0 {
             StoredPieces::Two(first, second) => {
@@ -96,7 +96,7 @@ impl fmt::Debug for StoredBytes {
     }
 }
 
-/// What an allocation of `bytes` takes of memory: the size of its class.
+/// The memory of an allocation of `bytes`: the size of its class.
 pub fn allocated_size(bytes: usize) -> usize {
     let step = class_step(bytes);
     bytes.div_ceil(step) * step

@@ -1,12 +1,12 @@
-//! The memory of one piece of work: reserved in advance by what such work took of late, grown as it
-//! turns out to need more.
+//! The memory of one piece of work: reserved in advance by the needs of recent work of its kind,
+//! grown as it needs more.
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, Reservation};
 
-/// What one piece of work has reserved, and how much of that is in use. Several parts of the work
+/// The reservation of one piece of work, and how much of it is in use. Several parts of the work
 /// share it.
 #[derive(Debug)]
 pub struct WorkMemory {
@@ -39,18 +39,18 @@ impl WorkMemory {
         Self { share, state: Mutex::new(WorkMemoryState { reserved, used: 0, peak: 0 }), deadline }
     }
 
-    /// The memory of work that has nobody beside it: a command that asks once and ends.
+    /// The memory of work that is alone: a command that asks once and ends.
     pub fn unshared() -> Self {
         let account = MemoryAccount::new(u64::MAX / 2, MemoryMetrics::default());
         Self::new(account.full_share().charge(0), Instant::now())
     }
 
-    /// Takes `bytes` into use, waiting for room where there is none, for half of the time that is
+    /// Takes `bytes` into use; where there is no room, waits for it, for half of the time that is
     /// left.
     ///
-    /// Who waits for more keeps what is there already, and so may wait for each other. Then those
-    /// whose half is over first give up, and what they held lets the others go on while there is
-    /// time.
+    /// Work that waits for more keeps the memory that it has, so several can wait for each other.
+    /// Then those whose half is over first give up, and their memory lets the others go on while
+    /// there is time.
     pub async fn take(&self, bytes: u64) -> Result<(), MemoryFull> {
         let Some(missing) = self.take_or_missing(bytes) else { return Ok(()) };
         let now = Instant::now();
@@ -62,7 +62,7 @@ impl WorkMemory {
         Ok(())
     }
 
-    /// Takes `bytes` into use if that is possible now, else says how many are missing.
+    /// Takes `bytes` into use if that is possible now, else returns how many are missing.
     fn take_or_missing(&self, bytes: u64) -> Option<u64> {
         let mut state = self.state.lock();
         let missing = (state.used + bytes).saturating_sub(state.reserved.bytes());
@@ -78,7 +78,7 @@ impl WorkMemory {
         self.take_or_missing(bytes).is_none()
     }
 
-    /// Puts `bytes` out of use; they stay reserved for what this work needs next.
+    /// Puts `bytes` out of use; they stay reserved for the next need of this work.
     pub fn give_back(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.used = state.used.saturating_sub(bytes);
@@ -94,13 +94,13 @@ impl WorkMemory {
         part
     }
 
-    /// What is reserved and not in use.
+    /// The bytes that are reserved and not in use.
     pub fn unused(&self) -> u64 {
         let state = self.state.lock();
         state.reserved.bytes().saturating_sub(state.used)
     }
 
-    /// What is reserved, in use or not.
+    /// The bytes that are reserved, in use or not.
     pub fn reserved(&self) -> u64 {
         self.state.lock().reserved.bytes()
     }

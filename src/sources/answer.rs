@@ -1,5 +1,4 @@
-//! What a response means: a part, the known part again, no such thing, or why it is none of these.
-//! Pure.
+//! Classifies a response: a part, the known part again, not found, or an error. Pure.
 //!
 //! A part is a 200 with JSON and no next page. No text made here holds a header's value or a byte
 //! of a body.
@@ -25,7 +24,7 @@ pub(super) struct UpstreamReply {
     pub(super) body: Bytes,
 }
 
-/// What a response means.
+/// A classified response.
 #[derive(Debug)]
 pub(super) enum Classified {
     /// One page, its size as it came, and the reference of the next where the source's pages are
@@ -33,7 +32,7 @@ pub(super) enum Classified {
     Page { part: Part, next: Option<String>, bytes: usize },
     /// A 304 for the part that we know.
     NotModified,
-    /// A 304 that speaks of another part, or of more pages than we know: to be asked again without
+    /// A 304 for another part, or for more pages than are known: the request is sent again without
     /// a condition.
     Mismatched304,
     /// A 404 that the file gives a meaning.
@@ -41,7 +40,7 @@ pub(super) enum Classified {
 }
 
 impl Classified {
-    /// The size of what was read.
+    /// The bytes that were read.
     pub(super) fn bytes(&self) -> Option<u64> {
         match self {
             Self::Page { bytes, .. } => Some(*bytes as u64),
@@ -50,7 +49,7 @@ impl Classified {
     }
 }
 
-/// What a response means to a request that was sent with `condition` as its `If-None-Match`.
+/// Classifies the response to a request that was sent with `condition` as its `If-None-Match`.
 pub(super) fn classify(
     reply: &UpstreamReply,
     condition: Option<&HeaderValue>,
@@ -186,7 +185,7 @@ pub(super) fn validator(headers: &HeaderMap) -> Validator {
 }
 
 /// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that
-/// says otherwise.
+/// contradicts it.
 pub(super) fn is_unchanged(known: &Part, new: &Part) -> bool {
     let tags_agree = match (&known.validator, &new.validator) {
         (Validator::Strong(known), Validator::Strong(new)) => known == new,
@@ -211,8 +210,8 @@ fn check_content_coding(headers: &HeaderMap) -> Result<(), String> {
     Ok(())
 }
 
-/// Types that are met when something else answers in a source's place; others are not repeated, for
-/// they may hold anything.
+/// Media types that are usual when something else answers in a source's place. Others are not
+/// quoted, for they may hold anything.
 const NAMEABLE_MEDIA_TYPES: [&str; 8] = [
     "text/html",
     "text/plain",

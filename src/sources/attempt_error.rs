@@ -1,5 +1,5 @@
-//! A failure within this module: what the consumer will read of it, and what retries and breaker
-//! make of it.
+//! The error of one attempt: the text that the consumer reads, and the facts that retries and
+//! breaker decide by.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use super::{Reason, SourceError};
 #[derive(Debug)]
 pub(super) struct AttemptError {
     pub(super) reason: Reason,
-    /// What was met and expected; never data.
+    /// The value found and the value expected; never data.
     pub(super) detail: String,
     pub(super) retry: bool,
     pub(super) retry_after: Option<Duration>,
-    /// What it says about the source.
+    /// The evidence about the source's health.
     pub(super) health: AttemptHealth,
     /// Whether the request may be sent again outside the retry budget.
     pub(super) resend: Resend,
-    /// How it will be sent again outside the budget; set by whoever sent it.
+    /// How it will be sent again outside the budget; set by the sender.
     pub(super) resend_plan: Option<ResendPlan>,
 }
 
-/// How a request may be sent again that the source has not processed. What we send is always a
-/// GET: sending it twice is harmless.
+/// How a request that the source has not processed may be sent again. Requests are always GET:
+/// sending one twice is harmless.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Resend {
     Never,
-    /// What came was not its answer: what had come unasked on a reused connection was in the way.
+    /// The response was not the answer to this request: earlier bytes on a reused connection
+    /// preceded it.
     OnFreshConnection,
     /// The source refused it unprocessed.
     OnAnyConnection,
@@ -49,7 +50,7 @@ impl AttemptError {
         }
     }
 
-    /// The source is in trouble, and may be out of it at the next request.
+    /// The source is unhealthy, and may be healthy at the next request.
     pub(super) fn of_unhealthy_source(reason: Reason, detail: impl Into<String>) -> Self {
         Self { retry: true, health: AttemptHealth::Unhealthy, ..Self::answered(reason, detail) }
     }

@@ -1,11 +1,11 @@
 //! A circuit breaker as a pure state machine: outcomes and instants in, a decision out. No lock, no
 //! clock, bounded memory.
 //!
-//! It opens when [`FAILURES_IN_A_ROW`] outcomes in a row were ill, or when at least half of at least
-//! [`WINDOW_MIN`] outcomes of the last ten seconds were. Random errors of 10 % do not open it: 20
-//! in a row have probability 1e-20, and 25 or more of 50 have probability 1.0e-12 (binomial tail),
-//! so even five outcomes a second, each judged anew, open it less than once in 6 000 years. Errors
-//! of 50 % do open it, and are meant to.
+//! It opens when [`FAILURES_IN_A_ROW`] outcomes in a row were ill, or when at least half of at
+//! least [`WINDOW_MIN`] outcomes of the last ten seconds were. Random errors of 10 % do not open
+//! it: 20 in a row have probability 1e-20, and 25 or more of 50 have probability 1.0e-12 (binomial
+//! tail), so even five outcomes a second, each judged anew, open it less than once in 6 000 years.
+//! Errors of 50 % do open it, and are meant to.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ const WINDOW_SLOTS: usize = 10;
 /// How long it stays open the first time, and at most. Each is spread by a fifth either way.
 const OPEN_FIRST: Duration = Duration::from_secs(5);
 const OPEN_MAX: Duration = Duration::from_secs(30);
-/// What callers are told while another request probes.
+/// The wait that callers are advised while another request probes.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 
-/// What an outcome says about the source's health.
+/// The evidence of an outcome about the source's health.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AttemptHealth {
     /// It answered, if only to refuse: statuses below 500, a body that is no JSON.
@@ -104,7 +104,7 @@ impl Breaker {
         }
     }
 
-    /// Lets a request pass, or says how long to wait.
+    /// Lets a request pass, or returns how long to wait.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, Duration> {
         if let Some(wait) = self.refusal_wait(now) {
             return Err(wait);
@@ -119,8 +119,8 @@ impl Breaker {
         Ok(Admission { generation: self.generation })
     }
 
-    /// Takes the outcome of an admitted request. One from before the last change of state says
-    /// nothing any more.
+    /// Takes the outcome of an admitted request. One from before the last change of phase is
+    /// ignored.
     pub(super) fn settle(&mut self, admission: Admission, health: AttemptHealth, now: Instant) {
         if admission.generation != self.generation {
             return;
@@ -136,7 +136,7 @@ impl Breaker {
         }
     }
 
-    /// Where it stands; an open breaker whose time is over counts as half-open.
+    /// The present state; an open breaker whose time is over counts as half-open.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
         match self.phase {
             BreakerPhase::Closed => BreakerState::Closed,

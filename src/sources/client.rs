@@ -1,8 +1,8 @@
-//! The client of one source: it asks, follows pages, retries, and keeps the source's slots, breaker
-//! and budget right.
+//! The client of one source: sends requests, follows pages, retries, and accounts for the source's
+//! slots, breaker and budget.
 //!
 //! All of it is one future: dropped at any point, it gives back its slot, its place as a probe and
-//! its count. What a request means is `answer`'s, how it travels `exchange`'s.
+//! its count. `answer` classifies responses, `exchange` transports them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,9 +32,9 @@ use super::{
 };
 use crate::domain::{self, Missing, Source};
 
-/// A timeout says something about the source only if it had its own timeout in full, or at least
-/// this long and half of the time that there was when it was to be asked: what waiting for a slot
-/// took says nothing.
+/// A timeout is evidence against the source only if the request had the source's own timeout in
+/// full, or at least this long and half of the time that was left when the source was to be asked:
+/// waiting for a slot is no evidence.
 const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 /// The client of one source: connections, slots, breaker and retry budget.
@@ -43,7 +43,7 @@ pub struct Client {
     source: Source,
     transport: Transport,
     recorder: Option<Recorder>,
-    /// What every request carries: our defaults, and over them the file's.
+    /// The headers of every request: the defaults, and over them the file's.
     headers: HeaderMap,
     slots: Semaphore,
     breaker: SharedBreaker,
@@ -146,7 +146,7 @@ impl Client {
         result
     }
 
-    /// Counts a failure of this source: ours, or one that kept us from being asked
+    /// Counts a failure of this source: its own, or one that prevented the request
     /// (`missing-reference`, `changed`).
     pub fn count_failure(&self, failure: &SourceError) {
         if failure.reason == Reason::NoMemory {
@@ -158,7 +158,7 @@ impl Client {
         *self.last_failure.lock() = Some(last);
     }
 
-    /// What a meaning is to one who knows a part already.
+    /// Turns a classified response into an [`Answer`], given the part that is already known.
     fn make_answer(
         &self,
         met: Classified,
@@ -182,8 +182,8 @@ impl Client {
         Ok(if unchanged { SourceAnswer::Unchanged } else { SourceAnswer::Part(part) })
     }
 
-    /// What confirms a known part. A first page is confirmed by reading it and what follows: its
-    /// 304 need not say that a page was added behind it.
+    /// The condition that confirms a known part. A first page is confirmed by reading it and its
+    /// successors: its 304 does not exclude a page that was added behind it.
     fn condition<'p>(&self, known: &'p Part) -> Option<&'p HeaderValue> {
         match (&known.validator, self.source.http.pages) {
             (Validator::Strong(tag), domain::Pages::Refuse | domain::Pages::First) => Some(tag),
@@ -285,7 +285,7 @@ impl Client {
         loop {
             let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
                 (Ok(met), _) => return Ok(met),
-                // What the source said tells more than that the breaker has had enough of it.
+                // The source's own error says more than that the breaker has opened.
                 (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => {
                     return Err(last);
                 }

@@ -1,4 +1,4 @@
-//! What the clients of all sources share, from its flags.
+//! The configuration that the clients of all sources share, from the flags.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use prometheus_client::registry::Registry;
 use super::{Recording, SharedSources, SourcesMetrics};
 use crate::identity::RotatingIdentity;
 
-/// What differs between environments in how sources are asked.
+/// The settings of requests to sources that differ between environments.
 #[derive(Debug, Clone, Default)]
 pub struct SourcesConfig {
     /// `--record` or `--replay`.
@@ -74,7 +74,8 @@ fn check_folder(recording: &Recording) -> Result<(), RecordingError> {
     if matches!(recording, Recording::Record(_)) {
         let mode = folder.metadata().map_err(unusable)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
-            // It is somebody's folder, and may be `/tmp`: its owner decides who else loses it.
+            // The folder may be shared, `/tmp` for instance: its owner decides about its
+            // permissions.
             return Err(RecordingError::ReadableByOthers { folder: folder.clone(), mode });
         }
     }

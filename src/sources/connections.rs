@@ -1,11 +1,11 @@
-//! Pooled connections to one origin, HTTP/1.1 or HTTP/2 as ALPN says. A new identity gets a new
-//! pool.
+//! Pooled connections to one origin, HTTP/1.1 or HTTP/2 as ALPN negotiates. A new identity gets a
+//! new pool.
 //!
-//! The pool cannot drop single connections, so each generation of our identity has one of its own:
+//! The pool cannot drop single connections, so each generation of the identity has one of its own:
 //! requests take the newest, and the old pool goes with its idle connections; a connection with a
 //! request on it ends with that request. In the same way a pool ends with the first certificate
-//! that its connections were opened under, and after an hour: who holds a connection open is who it
-//! was proven to be only for so long.
+//! that its connections were opened under, and after an hour: the proof of a server's identity
+//! holds for no longer.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -33,14 +33,15 @@ pub(super) struct HttpConnections {
     pub(super) pooled: HttpClient,
     /// Opens a connection for each request.
     pub(super) unpooled: HttpClient,
-    /// Counts what is given up because it brings too little for the work that it is.
+    /// Counts connections and answers that are given up because they brought too little for the
+    /// work that they caused.
     pub(super) floods: Counter,
 }
 
 /// Idle connections are closed before most servers do it (nginx after 75 s), so that a request
 /// seldom meets one that is just being closed; where a server is quicker (Node.js and Apache httpd
-/// after 5 s) the pool sends it again if nothing had gone out, else a retry does. It is also how
-/// long a source that nobody asks keeps connections of an old identity.
+/// after 5 s) the pool sends the request again if nothing had been written, else a retry does. It
+/// is also how long an unused source keeps connections of an old identity.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection is used at most: an identity that was taken from a server, its DNS name
 /// that leads elsewhere, is noticed by then.
@@ -48,7 +49,7 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_hours(1);
 /// The header block and the read buffer of HTTP/1.1, in bytes.
 const H1_BUFFER_MAX: usize = 64 * 1024;
 /// The header list of HTTP/2, in bytes. Answers are held to less (`exchange`): beyond this h2
-/// cannot say any more what was wrong.
+/// cannot name the error any more.
 pub(super) const H2_HEADERS_MAX: u32 = 128 * 1024;
 const HEADERS_COUNT_MAX: usize = 128;
 /// A dead HTTP/2 connection is found after both together; one of HTTP/1.1 dies with the request
@@ -61,13 +62,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 pub(super) enum SourceConnections {
     /// `http://`.
     Plain(Arc<HttpConnections>),
-    /// `https://`, but nobody gave us an identity.
+    /// `https://` without an identity.
     NoIdentity,
     /// `https://`.
     Mutual(Box<MutualConnections>),
 }
 
-/// What makes connections of the newest identity.
+/// The connections of the newest identity.
 #[derive(Debug)]
 pub(super) struct MutualConnections {
     identity: watch::Receiver<Arc<Identity>>,
@@ -85,7 +86,7 @@ pub(super) struct MutualConnections {
 struct ConnectionPool {
     generation: u64,
     http: Arc<HttpConnections>,
-    /// Knows when the certificates of its connections end.
+    /// Its certificates end the pool as they expire.
     connector: Connector,
     /// No connection is older.
     created_at: Instant,
@@ -140,7 +141,8 @@ impl MutualConnections {
     fn current(&self) -> Arc<HttpConnections> {
         let (now, clock) = (Instant::now(), SystemTime::now());
         let mut newest = self.newest.lock();
-        // Read under the lock: who read it just before it changed must not bring the old one back.
+        // Read under the lock: a thread that read it just before it changed must not bring the old
+        // one back.
         let identity = Arc::clone(&self.identity.borrow());
         match &*newest {
             Some(pool)

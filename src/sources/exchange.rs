@@ -1,9 +1,8 @@
-//! One HTTP exchange and its bounds: a request out, a whole response back, or what went wrong on
-//! the way.
+//! One HTTP exchange and its bounds: a request out, a whole response back, or the error on the way.
 //!
 //! The caller bounds its time by dropping it. Bodies are read only where they can become a part,
 //! and never past their bound. Its work is bounded too: the pieces of a body are counted here, and
-//! what the server sends beside answers is charged to the connection's [`TrafficMeter`].
+//! all other bytes that the server sends are charged to the connection's [`TrafficMeter`].
 
 use std::error::Error;
 use std::time::Duration;
@@ -26,15 +25,15 @@ use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
 const HEADERS_MAX_BYTES: usize = 32 * 1024;
-/// What is read of a body that nobody wants, so that its connection can be used again; and for how
+/// The part of an unwanted body that is read so that its connection can be reused; and for how
 /// long.
 const DRAIN_MAX_BYTES: usize = 16 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(20);
 /// In how many pieces it may come.
 const DRAIN_PIECES_MAX: usize = 64;
 /// A body may come in so many pieces (chunks, frames) however small; beyond them they must have
-/// [`PIECE_MIN_BYTES`] bytes on average. Generators that write token by token stay within it up to some
-/// 40 KB.
+/// [`PIECE_MIN_BYTES`] bytes on average. Generators that write token by token stay within it up to
+/// some 40 KB.
 const PIECES_FREE: usize = 8 * 1024;
 const PIECE_MIN_BYTES: usize = 16;
 
@@ -44,7 +43,7 @@ const LOST_REQUEST_GRACE: Duration = Duration::from_millis(250);
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimit {
-    /// What is left of it, in bytes.
+    /// The bytes that are left of it.
     pub(super) left: usize,
     /// The source's `max_body`, for the failure's text.
     pub(super) allowed: usize,
@@ -64,7 +63,9 @@ pub(super) async fn exchange(
     let connection = capture_connection(&mut request);
     let response = tokio::select! {
         biased;
-        response = client.request(request) => response.map_err(|error| no_answer_error(&error, is_tls))?,
+        response = client.request(request) => {
+            response.map_err(|error| no_answer_error(&error, is_tls))?
+        }
         () = wait_until_lost(connection) => return Err(unsent_error()),
     };
     let (head, body) = response.into_parts();
@@ -88,11 +89,11 @@ pub(super) async fn exchange(
     Ok(UpstreamReply { status: head.status, headers: head.headers, body })
 }
 
-/// Returns once the connection of a request is gone and still nothing is heard of the request.
+/// Returns once the connection of a request is gone and the request is still unanswered.
 ///
 /// hyper hands a request to its connection through a channel, and may lose one that is sent in the
-/// very moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it
-/// would wait until its deadline. The pool may lend another connection meanwhile: that one counts.
+/// very moment in which the connection ends (by GOAWAY): it would then wait until its deadline. The
+/// pool may lend another connection meanwhile: that one counts.
 async fn wait_until_lost(mut connection: CaptureConnection) {
     loop {
         let lent = connection.wait_for_connection_metadata().await.as_ref().and_then(meter_of);
@@ -127,7 +128,7 @@ impl BodyPieces {
         Self { meter: meter.cloned(), count: 0 }
     }
 
-    /// One more, of so many bytes; `total` with it. Says what is wrong where they are too many.
+    /// Adds one more, of so many bytes, to `total` as well; an error if they are too many.
     fn add(&mut self, bytes: usize, total: usize) -> Result<(), String> {
         self.count += 1;
         if self.count <= PIECES_FREE + total / PIECE_MIN_BYTES {
@@ -188,8 +189,8 @@ async fn read_body(
     if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
         return Err(too_large(format!("announced {}", format_size(before.saturating_add(bytes)))));
     }
-    // What is announced is reserved at once, so that nobody waits for more with half a body in
-    // memory, and none of it is copied as it grows.
+    // An announced length is reserved at once: no request waits for more memory with half a body in
+    // hand, and the body is not copied as it grows.
     let mut reserved = ReservedBody { memory, bytes: 0 };
     reserved.reserve_total(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default());
@@ -251,9 +252,9 @@ fn is_protocol_error(error: &h2::Error) -> bool {
     error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
-/// Memory for a body on its way, given back where it does not become one: for the bytes as they
-/// come, and for their copy in the dataset, so that nobody waits for the second with the first in
-/// memory.
+/// Memory for a body on its way, given back where it does not become a part: for the bytes as they
+/// arrive, and for their copy in the dataset, so that no request waits for the second with the
+/// first in hand.
 struct ReservedBody<'a> {
     memory: &'a WorkMemory,
     bytes: usize,
@@ -280,7 +281,7 @@ impl Drop for ReservedBody<'_> {
     }
 }
 
-/// Reads a little of a body that nobody wants; what does not end soon costs its connection instead.
+/// Reads a little of an unwanted body; a longer one costs its connection instead.
 async fn drain_body(mut body: Incoming) {
     let all = async {
         let mut bytes = 0;
@@ -362,9 +363,9 @@ fn connect_error(error: ConnectError) -> AttemptError {
     AttemptError { retry, ..AttemptError::of_unhealthy_source(reason, error.detail) }
 }
 
-/// What happened, where the source says, or it is certain, that it did nothing with the request: it
-/// was never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one
-/// that the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
+/// The error of a request that the source has certainly not processed: it was never written, its
+/// stream was refused (RFC 9113, section 8.7), or it is above the last stream that the server's
+/// GOAWAY names (section 6.8; h2 ends only those with that error).
 fn unprocessed_error(error: &legacy::Error) -> Option<AttemptError> {
     if let Some(error) = find_cause::<h2::Error>(error) {
         let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);

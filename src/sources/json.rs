@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 pub(super) const MAX_DEPTH: usize = 128;
 
 /// The text without a byte order mark (RFC 8259, section 8.1 lets a parser ignore one) and without
-/// white space around it, or what is wrong with it (in words and places, never in data).
+/// white space around it; or its error (in words and places, never in data).
 pub(super) fn validate(body: &Bytes) -> Result<Bytes, InvalidJson> {
     let text = std::str::from_utf8(body).map_err(|error| not_utf8_error(body, error))?;
     let (text, behind_mark) = match text.strip_prefix('\u{feff}') {
@@ -40,7 +40,7 @@ pub(super) fn validate(body: &Bytes) -> Result<Bytes, InvalidJson> {
 pub(super) struct InvalidJson {
     /// In words and places, never in data.
     pub(super) detail: String,
-    /// It is not what its source meant to send, so that it may be whole when asked for again.
+    /// The body was cut or garbled on the way, so that another request may bring a whole one.
     pub(super) is_broken: bool,
 }
 

@@ -1,7 +1,7 @@
 //! `Link` headers (RFC 8288) and the references in them (RFC 3986, section 5), as far as paging
 //! needs them.
 //!
-//! What cannot be read is not taken for "no next page": an answer may be complete only if that is
+//! An unreadable header does not count as "no next page": an answer is complete only if that is
 //! certain.
 
 use http::header::{HeaderMap, LINK};
@@ -18,7 +18,7 @@ pub(super) enum NextPage {
     Unclear,
 }
 
-/// What the `Link` headers say of a next page.
+/// The next page that the `Link` headers name.
 pub(super) fn next_page(headers: &HeaderMap) -> NextPage {
     let mut found = NextPage::None;
     for value in headers.get_all(LINK) {
@@ -36,7 +36,7 @@ pub(super) fn next_page(headers: &HeaderMap) -> NextPage {
     found
 }
 
-/// Whether an answer says, readably or not, that it has a next page.
+/// Whether the headers name a next page, readably or not.
 pub(crate) fn has_next_page(headers: &HeaderMap) -> bool {
     next_page(headers) != NextPage::None
 }
@@ -77,7 +77,7 @@ fn parse_links(text: &str) -> Option<Vec<LinkValue>> {
     Some(links)
 }
 
-/// One parameter behind its semicolon: name, unquoted value, and what is left.
+/// One parameter behind its semicolon: name, unquoted value, and the rest of the text.
 fn parse_parameter(text: &str) -> Option<(&str, String, &str)> {
     let text = text.trim_start_matches([' ', '\t']);
     let end = text.find(['=', ';', ',', ' ', '\t']).unwrap_or(text.len());
@@ -156,13 +156,13 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
     text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)))
 }
 
-/// Whether host and port are ours. User information is nobody's.
+/// Whether host and port are those of `origin`. An authority with user information never is.
 fn is_same_authority(origin: &Uri, authority: &str) -> bool {
     let default_port = if origin.scheme_str() == Some("https") { 443 } else { 80 };
     let Ok(theirs) = authority.parse::<http::uri::Authority>() else { return false };
     let port = |given: Option<u16>| given.unwrap_or(default_port);
     let same_host = origin.host().is_some_and(|ours| ours.eq_ignore_ascii_case(theirs.host()));
-    // An authority with a port that is no number has none for `http`; it is not ours either.
+    // An authority whose port is no number has none for `http`; it is not the same either.
     let port_is_read =
         authority.rsplit_once(']').map_or(authority, |(_, after)| after).contains(':')
             == theirs.port().is_some();

@@ -103,7 +103,8 @@ impl SourcesMetrics {
         new
     }
 
-    /// Counts what is given up of a source because it brings too little for the work that it is.
+    /// Counts connections and answers of a source that are given up because they brought too little
+    /// for the work that they caused.
     pub(super) fn floods(&self, source: &str) -> Counter {
         self.floods.get_or_create_owned(&SourceLabels { source: source.to_owned() })
     }

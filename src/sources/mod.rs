@@ -1,11 +1,11 @@
-//! One part from one source: the request, its retries and bounds, and what its answer means.
+//! One part from one source: the request, its retries and bounds, and the meaning of its answer.
 //!
-//! A [`Client`] belongs to one source and is shared by all who ask it. [`render()`] makes the
-//! request's target, [`Client::fetch`] asks: `client` puts together `request_spec` and `exchange`
-//! (one HTTP exchange over `connections`), `answer` (its classification, with `json`, `link_header`
-//! and `pages`), `retry`, and the `breaker` behind `shared_breaker`. A part is a 200 with JSON and
-//! no next page; anything else is a [`SourceError`] that says what was met and expected, and never
-//! holds data. Who needs which part when is `collect`'s.
+//! A [`Client`] belongs to one source and is shared by all collections. [`render()`] makes the
+//! request's target, [`Client::fetch`] sends it: `client` puts together `request_spec` and
+//! `exchange` (one HTTP exchange over `connections`), `answer` (its classification, with `json`,
+//! `link_header` and `pages`), `retry`, and the `breaker` behind `shared_breaker`. A part is a 200
+//! with JSON and no next page; anything else is a [`SourceError`] that names the value found and
+//! the value expected, and never holds data. `collect` decides which part is needed when.
 
 mod answer;
 mod attempt_error;
@@ -51,7 +51,7 @@ use tokio::time::Instant;
 use crate::identity::{self, Identity, TlsOptions};
 use crate::resources::WorkMemory;
 
-/// What every client of a source shares.
+/// The state that the clients of all sources share.
 #[derive(Debug, Clone)]
 pub struct SharedSources {
     /// Our identity as it rotates; `None` where only `http://` sources are allowed.
@@ -79,7 +79,7 @@ pub struct PartRequest<'a> {
     pub deadline: Instant,
     /// The trace that the request belongs to.
     pub trace: &'a TraceContext,
-    /// What the answer's body is taken from.
+    /// The memory from which the answer's body is taken.
     pub memory: &'a WorkMemory,
     /// Counts the request while it is on its way.
     pub outstanding: &'a Outstanding,
@@ -93,7 +93,7 @@ pub enum SourceAnswer {
     /// The known part is still current: a 304, or the same bytes again where its validator proves
     /// nothing.
     Unchanged,
-    /// 404, and the file says that it means `not-found`.
+    /// 404, where the file maps it to `not-found`.
     NotFound,
 }
 
@@ -112,8 +112,8 @@ pub struct Attempt {
     pub span_id: u64,
 }
 
-/// What a part reserves for each of its bytes: the body as it comes, and its copy in the dataset.
-/// Whoever drops a part gives as much back.
+/// The bytes that a part reserves for each of its own: the body as it arrives, and its copy in the
+/// dataset. Code that drops a part gives as much back.
 pub const BODY_COPIES: u64 = 2;
 
 /// A strong `ETag` as it goes into `If-None-Match`.

@@ -1,7 +1,7 @@
-//! How many requests of one collection are on their way: sent, and not yet answered whole.
+//! Counts the outstanding requests of one collection: sent, and not yet answered whole.
 //!
-//! A collection that nobody waits for is given up, but not in the middle of a request: that would
-//! cost the source its work and us the connection.
+//! A collection without callers is abandoned, but not in the middle of a request: that would waste
+//! the source's work and cost the connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

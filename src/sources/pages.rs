@@ -12,7 +12,8 @@ use super::Reason;
 use super::attempt_error::AttemptError;
 use super::link_header;
 
-/// The pages read so far. Their number is bounded by `max_pages`, their size by whoever reads them.
+/// The pages read so far. Their number is bounded by `max_pages`, their size by the reader's body
+/// limit.
 #[derive(Debug)]
 pub(super) struct PageLoop<'a> {
     origin: &'a Uri,

@@ -1,18 +1,18 @@
-//! What one source returned for one key: raw JSON and its validator.
+//! The part that one source returned for one key: raw JSON and its validator.
 
 use bytes::Bytes;
 use http::HeaderValue;
 
-/// One part: a valid JSON text as it came, and what can prove that it is still current.
+/// One part: a valid JSON text as it arrived, and its validator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// The JSON text, without white space around it.
     pub json: Bytes,
-    /// What proves it current.
+    /// The validator that proves it current.
     pub validator: Validator,
 }
 
-/// What can prove a part current.
+/// The proof that a part is current.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Validator {
     /// A strong `ETag`, quotes included.

@@ -1,9 +1,9 @@
 //! `--record DIR` and `--replay DIR`: upstream answers as files, one a request target, readable by
 //! their owner only.
 //!
-//! A file's name is the source's name and a hash of where the answer came from: no key stands in a
-//! name in clear. Its content is what the upstream sent, and therefore personal data. A file is
-//! whole or not there (written aside, then renamed).
+//! A file's name is the source's name and a hash of the request target: no name holds a key in
+//! clear. Its content is the upstream's answer, and therefore personal data. A file is whole or
+//! absent (written aside, then renamed).
 
 use std::fs;
 use std::io::{self, Write};
@@ -34,13 +34,13 @@ pub enum Recording {
     Off,
     /// `--record DIR`.
     Record(PathBuf),
-    /// `--replay DIR`: no upstream is asked.
+    /// `--replay DIR`: requests are answered from files; no upstream is asked.
     Replay(PathBuf),
 }
 
 impl Recording {
-    /// Makes the folder that is recorded to, or looks at the one that is replayed: what is wrong
-    /// with it is known at once.
+    /// Makes the folder that is recorded to, or checks the one that is replayed: errors show at the
+    /// start.
     pub fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Off => Ok(()),
@@ -50,7 +50,7 @@ impl Recording {
     }
 }
 
-/// For its owner only: what is recorded is personal data.
+/// For its owner only: recordings are personal data.
 fn create_private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
@@ -92,7 +92,8 @@ impl Recorder {
         }
     }
 
-    /// Writes an answer down. A 304 is none: what it confirms was written when it came.
+    /// Writes an answer. A 304 is not written: the part that it confirms was written when it
+    /// arrived.
     pub(super) async fn record(
         &self,
         target: &PathAndQuery,
@@ -115,7 +116,7 @@ impl Recorder {
             .map_err(io::Error::other)?
     }
 
-    /// The recorded answer, or a 304 where it still has the `ETag` that is asked for.
+    /// The recorded answer, or a 304 where it still has the `ETag` of the condition.
     pub(super) async fn replay(
         &self,
         target: &PathAndQuery,
@@ -190,7 +191,7 @@ fn write_recording(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize)
     let aside = folder.join(format!(".{:032x}.tmp", fastrand::u128(..)));
     let result = write_temporary(&aside, recording).and_then(|()| fs::rename(&aside, path));
     if result.is_err() {
-        // The first error is the one to tell; what is left over of a full disk is only untidy.
+        // The first error is the one to report; a temporary file that is left is only untidy.
         let _ = fs::remove_file(&aside);
     }
     result

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::{Part, Reason, SourceError};
 use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, has_dot_part};
 
-/// The longest request target, in bytes: what servers commonly take at least.
+/// The longest request target, in bytes: common servers accept at least as much.
 const TARGET_MAX: usize = 8_000;
 
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -22,8 +22,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
 /// Renders a request target: percent-encodes the key and the referenced scalars so that none can
 /// leave its place.
 ///
-/// `part` gives a source's name and, if it has one, its part. `source` is whose target it is, for
-/// the failure.
+/// `part` returns a source's name and, if it has one, its part. `source` is the source whose target
+/// this is, for the error.
 pub fn render<'p>(
     source: &str,
     template: &UrlTemplate,
@@ -109,7 +109,7 @@ fn find_scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'st
     }
 }
 
-/// What a JSON text is, by its first byte.
+/// The kind of a JSON text, by its first byte.
 fn describe_kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "is an object",
@@ -158,6 +158,8 @@ fn find_member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'sta
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use std::collections::BTreeMap;
 
     use proptest::prelude::*;
 
@@ -312,10 +314,13 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_goes_in_stays_in_its_place(places in proptest::collection::vec(place(), 1..5)) {
-            let (queries, segments): (Vec<_>, Vec<_>) = places.into_iter().partition(|(_, query)| *query);
-            let values: Vec<_> = segments.iter().chain(&queries).map(|(value, _)| value.as_str()).collect();
+            let (queries, segments): (Vec<_>, Vec<_>) =
+                places.into_iter().partition(|(_, is_query)| *is_query);
+            let places = segments.iter().chain(&queries);
+            let values: Vec<_> = places.map(|(value, _)| value.as_str()).collect();
             let members = values.iter().enumerate().map(|(i, value)| (format!("m{i}"), *value));
-            let json = serde_json::to_string(&members.collect::<std::collections::BTreeMap<_, _>>()).unwrap();
+            let members: BTreeMap<_, _> = members.collect();
+            let json = serde_json::to_string(&members).unwrap();
             let mut pieces = vec![literal("/base")];
             for i in 0..values.len() {
                 let before = match i.cmp(&segments.len()) {
@@ -331,9 +336,13 @@ mod tests {
             let mut found: Vec<_> = path.split('/').skip(2).map(str::to_owned).collect();
             if !queries.is_empty() {
                 prop_assert_eq!(found.pop().unwrap(), "end");
-                found.extend(query.split('&').map(|pair| pair.strip_prefix("q=").unwrap().to_owned()));
+                let values = query.split('&').map(|pair| pair.strip_prefix("q=").unwrap());
+                found.extend(values.map(str::to_owned));
             }
-            let decoded: Vec<_> = found.iter().map(|text| percent_decode_str(text).decode_utf8().unwrap()).collect();
+            let decode = |text: &String| {
+                percent_decode_str(text).decode_utf8().unwrap().into_owned()
+            };
+            let decoded: Vec<_> = found.iter().map(decode).collect();
             prop_assert_eq!(decoded, values);
         }
     }

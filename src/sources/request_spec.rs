@@ -1,7 +1,8 @@
-//! What is asked of a source, and the request that asks it.
+//! The specification of a request to a source, and the HTTP request that is built from it.
 //!
-//! The file's fixed headers go over our defaults, and what we promise (encoding, deadline, trace,
-//! condition) over the file's. No header of the consumer is among them but the trace context.
+//! The file's fixed headers go over the defaults, and the headers of the protocol (encoding,
+//! deadline, trace, condition) over the file's. No header of the consumer is among them but the
+//! trace context.
 
 use std::time::Duration;
 
@@ -22,13 +23,13 @@ const DEADLINE_MS: HeaderName = HeaderName::from_static("bfb-deadline-ms");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// What one request is to find out; retries ask it again.
+/// The specification of one request; retries send it again.
 #[derive(Clone, Copy)]
 pub(super) struct RequestSpec<'a> {
     pub(super) target: &'a PathAndQuery,
     /// The strong `ETag` to confirm.
     pub(super) condition: Option<&'a HeaderValue>,
-    /// What a 404 means to this request.
+    /// The meaning of a 404 for this request.
     pub(super) missing: &'a Missing,
     pub(super) no_cache: bool,
     /// To be sent on a connection of its own.
@@ -42,19 +43,19 @@ pub(super) struct RequestSpec<'a> {
     pub(super) outstanding: &'a Outstanding,
 }
 
-/// What every request to a source carries: our defaults, and over them the file's.
+/// The headers of every request to a source: the defaults, and over them the file's.
 pub(super) fn base_headers(fixed: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers
         .insert(USER_AGENT, HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))));
-    // `extend` of a whole map replaces what has the same name.
+    // `extend` with a whole map replaces headers of the same name.
     headers.extend(fixed.clone());
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers
 }
 
-/// The request for `question`, whose answer is of use for `left` more.
+/// The request for `question`; its answer is of use for `left` more.
 pub(super) fn build_request(
     origin: &Uri,
     base: &HeaderMap,

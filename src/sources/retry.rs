@@ -1,12 +1,12 @@
-//! When a failed request is sent again: never past the deadline, never against `Retry-After`, never
-//! beyond the budget.
+//! Decides when a failed request is sent again: never past the deadline, never against
+//! `Retry-After`, never beyond the budget.
 //!
-//! Pauses grow from 10 ms to 250 ms and are drawn evenly from zero to that ("full jitter"), so that
-//! callers that failed together do not come back together. What a source has not processed (GOAWAY,
-//! `REFUSED_STREAM`) or could not answer in order (bytes that nobody asked for) is sent again
-//! outside the budget, at most [`RESENDS_MAX`] times. The budget allows a source a fifth of its
-//! questions of the last ten seconds as retries, and two a second besides, so that an outage
-//! reaches the source at most as 1.2 times the traffic.
+//! The backoff grows from 10 ms to 250 ms and is drawn evenly from zero to that ("full jitter"), so
+//! that callers that failed together do not come back together. A request that a source has not
+//! processed (GOAWAY, `REFUSED_STREAM`) or could not answer in order (bytes of an earlier answer on
+//! the connection) is sent again outside the budget, at most [`RESENDS_MAX`] times. The budget
+//! allows a source a fifth of its requests of the last ten seconds as retries, and two a second
+//! besides, so that an outage multiplies the traffic to a source by 1.2 at most.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn exponential_backoff(count: usize) -> ExponentialBackoff {
     steps.with_max_delay(Duration::from_millis(250)).with_max_times(count).build()
 }
 
-/// What one question may still be sent again outside the budget.
+/// The resends outside the budget that one request has left.
 #[derive(Debug)]
 pub(super) struct ResendAllowance {
     left: usize,

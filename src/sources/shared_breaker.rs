@@ -34,7 +34,7 @@ impl SharedBreaker {
         self.lock().refusal_wait(Instant::now())
     }
 
-    /// Lets one request pass, or says how long to wait.
+    /// Lets one request pass, or returns how long to wait.
     pub(super) fn admit(&self) -> Result<Permit<'_>, Duration> {
         let admission = self.lock().admit(Instant::now())?;
         Ok(Permit { breaker: self, admission: Some(admission) })

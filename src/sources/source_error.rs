@@ -1,9 +1,10 @@
-//! Why a source gave no part: who, what kind, whether to try again.
+//! The error of a source that gave no part: the source, the reason, whether to try again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A source's failure. `detail` says in words what was met and expected; never data, never a key.
+/// A source's failure. `detail` names the value found and the value expected; never data, never a
+/// key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{source_name}: {reason}: {detail}")]
 pub struct SourceError {
@@ -11,7 +12,7 @@ pub struct SourceError {
     pub source_name: Arc<str>,
     /// The kind, as the consumer reads it.
     pub reason: Reason,
-    /// What was met and expected.
+    /// The value found and the value expected.
     pub detail: String,
     /// Whether the same request may succeed when tried again.
     pub retry: bool,

@@ -1,7 +1,7 @@
-//! W3C trace context: what comes in with a request and goes out with every one of ours.
+//! W3C trace context: taken from a request and sent with every request to a source.
 //!
-//! Source: <https://www.w3.org/TR/trace-context/>, section 3. What does not parse begins a new
-//! trace; `tracestate` is passed on only with a `traceparent` that parses, and only up to
+//! Source: <https://www.w3.org/TR/trace-context/>, section 3. A header that does not parse begins a
+//! new trace; `tracestate` is passed on only with a `traceparent` that parses, and only up to
 //! [`TRACESTATE_MAX_BYTES`] bytes.
 
 use http::{HeaderMap, HeaderValue};
@@ -25,7 +25,7 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// A new trace, not sampled: who exports spans decides otherwise.
+    /// A new trace, not sampled: the exporter of spans may change that.
     pub fn fresh() -> Self {
         let trace_id = fastrand::u128(1..);
         Self {
@@ -78,8 +78,8 @@ impl TraceContext {
     }
 }
 
-/// Trace, parent and sampled flag of a `traceparent`; of a version above 00 what version 00 has of
-/// it (section 3.2.4).
+/// Trace, parent and sampled flag of a `traceparent`; of a version above 00 the fields of version
+/// 00 (section 3.2.4).
 fn parse_traceparent(text: &str) -> Option<(u128, u64, bool)> {
     let hex = |range: std::ops::Range<usize>| {
         let part = text.get(range)?;

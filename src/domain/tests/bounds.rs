@@ -1,4 +1,4 @@
-//! Whatever a domain file holds, checking it takes time and memory in proportion to its size.
+//! Checking any domain file takes time and memory in proportion to its size.
 
 use std::cell::Cell;
 use std::fmt::Write as _;

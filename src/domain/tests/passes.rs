@@ -1,4 +1,4 @@
-//! What passes, and what it means.
+//! Files that pass, and their meaning.
 
 use std::time::Duration;
 
