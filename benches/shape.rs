@@ -1,7 +1,7 @@
-//! What a shape costs over a typical dataset (1.3 KB, 20 orders):
-//! `cargo bench --bench shape [-- name…]`.
+//! The cost of a shape over a typical dataset (1.3 KB, 20 orders): `cargo bench --bench shape [--
+//! name…]`.
 //!
-//! The best of several rounds, for machines are shared; nothing here asserts a time.
+//! It prints the best of several rounds, because machines are shared; nothing here asserts a time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 use std::fmt::Write as _;

@@ -1,5 +1,5 @@
-//! A Redis Cluster of three real servers: each domain's log lives on one of them, moves with its
-//! slot, and is lost and found with its server.
+//! A Redis Cluster of three real servers: each domain's log is on one of them, moves with its slot,
+//! and is lost and found with its server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::support::{Member, TEST_TIMEOUT, keys};
 use crate::support::cluster::Cluster;
 use crate::support::redis::{SEVEN, version};
 
-/// So long that no heartbeat brings, within a test's patience, what pub/sub should.
+/// So long that within a test's timeout no heartbeat delivers an entry that pub/sub should deliver.
 const LONG: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_millis(800);
-/// Nodes that are out of reach are noticed so late that no test waits for it.
+/// The cluster detects unreachable nodes so late that no test waits for it.
 pub(super) const UNNOTICED: Duration = Duration::from_mins(1);
 
 fn settings(cluster: &Cluster, lease: Duration) -> (BusConfig, NamedTempFile) {
@@ -53,15 +53,15 @@ async fn pair(settings: &BusConfig, domains: &[String]) -> (Member, Member) {
     (one, two)
 }
 
-/// What one says of a domain reaches the other by pub/sub.
+/// An invalidation by one member reaches the other by pub/sub.
 async fn hears(one: &Member, two: &mut Member, domain: &str) {
     let sent = one.bus.domain(domain).unwrap().invalidate(keys(&["42"])).await.unwrap();
     let other = two.bus.domain(domain).unwrap();
     two.until("hear of it", |_| other.has_applied(sent.token())).await;
 }
 
-/// Waits until all have said that they applied the first entry: then nobody has anything to say for
-/// a long time.
+/// Waits until all members have reported that they applied the first entry: after that there is no
+/// report due for a long time.
 async fn until_reported(cluster: &Cluster, domain: &str) {
     let until = Instant::now() + TEST_TIMEOUT;
     loop {
@@ -97,7 +97,7 @@ async fn domains_on_different_servers_are_logs_of_their_own_and_their_news_stay_
 #[tokio::test]
 async fn namespaces_share_a_cluster_and_nothing_else() {
     let cluster = Cluster::start(UNNOTICED);
-    // The administrator may do everything in any namespace.
+    // The administrator may use every command in any namespace.
     let settings = |namespace: &str| {
         let mut settings = BusConfig::new(cluster.url().parse().unwrap(), LONG);
         namespace.clone_into(&mut settings.namespace);

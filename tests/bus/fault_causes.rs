@@ -1,4 +1,4 @@
-//! Trouble with Redis is said with its cause: once as it begins, and once as it ends.
+//! Redis faults are logged with their cause: once when a fault begins, and once when it ends.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::support::redis::{Redis, kind};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::Upstream;
 
-/// A quarter of it is what a heartbeat's answer may take; two that a busy machine makes later would
-/// be trouble too.
+/// A heartbeat's answer may take a quarter of the lease; two that a busy machine delays longer
+/// would count as faults too.
 const LEASE: &str = "4s";
 
 async fn sidecar(url: &str) -> Sidecar {
@@ -32,7 +32,7 @@ async fn faults(sidecar: &Sidecar, kind: &str) -> f64 {
     sidecar.metric("bfb_redis_faults_total", &[("kind", kind)]).await.unwrap_or_default()
 }
 
-/// Waits until as many faults of a kind have been counted, so that there were as many reasons to
+/// Waits until so many faults of a kind have been counted, so that there were as many reasons to
 /// log one.
 async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
     let so = async {
@@ -43,12 +43,12 @@ async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
     assert!(tokio::time::timeout(TEST_TIMEOUT, so).await.is_ok(), "{}", sidecar.log());
 }
 
-/// What the log says of trouble with Redis, and of its end.
+/// The log lines about Redis faults, and about their end.
 fn trouble_lines(sidecar: &Sidecar) -> Vec<String> {
     trouble_lines_of(sidecar, |_| true)
 }
 
-/// The same of what this is so for: the line's `domain`, if it has one.
+/// The same lines, for the domains that match: a line's `domain`, if it has one.
 fn trouble_lines_of(sidecar: &Sidecar, is_wanted: impl Fn(Option<&str>) -> bool) -> Vec<String> {
     let lines = sidecar.lines();
     let of_redis = lines.iter().filter(|line| is_wanted(line["domain"].as_str())).filter(|line| {
@@ -143,7 +143,7 @@ async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
         .iter()
         .map(|name| DomainFile::of(name).source("part", &upstream, "/{key}", &[]))
         .collect();
-    // A server's users are its own.
+    // Each server has its own users.
     let may_set = |sign: &str| {
         cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", &format!("{sign}hset")]);
     };

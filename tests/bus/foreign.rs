@@ -1,5 +1,5 @@
-//! Programs that know nothing of bfb but its script and its channel: they invalidate, and running
-//! sidecars hear it.
+//! Programs that use only the script and the hints channel of bfb: they invalidate, and running
+//! sidecars apply it.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use bfb::coherence::InvalidationScope;
 use super::support::{DOMAIN, Member};
 use crate::support::redis::Redis;
 
-/// Runs `redis-cli`, which is not ours, as the namespace's user.
+/// Runs `redis-cli`, a program that is not part of bfb, as the namespace's user.
 fn redis_cli(redis: &Redis, words: &[&str]) -> String {
     let output = Command::new("redis-cli")
         .args(["-h", &redis.addr().ip().to_string(), "-p", &redis.addr().port().to_string()])

@@ -1,5 +1,5 @@
-//! Each script does what the model of it does: random calls run against a real server and against
-//! the reference, and every answer and every message published must be the same.
+//! Each script does the same as its model: random calls run against a real server and against the
+//! reference, and every answer and every published message must be the same.
 #![allow(clippy::default_constructed_unit_structs, reason = "guards have content in some builds")]
 
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use proptest::test_runner::TestRunner;
 use super::support::READY_BYTES;
 use crate::support::redis::Redis;
 
-/// Few, so that random calls reach the bounds.
+/// Small limits, so that random calls reach them.
 const FEW: LogLimits = LogLimits { entries_max: 4, stamps_max: 3 };
-/// Longer than any case takes: what expires does so through [`Step::Expire`].
+/// Longer than any case takes: keys expire through [`Step::Expire`] only.
 const TTL: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A real server and the reference, asked the same.
+/// A real server and the reference, which get the same calls.
 struct Twins {
     scripts: Scripts,
     names: RedisNames,
@@ -127,7 +127,7 @@ struct Twins {
     news: redis::PubSub<'static>,
     model: ReferenceServer,
     life: u128,
-    /// Epochs as their answers named them, the newest last.
+    /// The epochs that the answers named, the newest last.
     epochs: Vec<Epoch>,
     fresh: u128,
 }
@@ -189,7 +189,7 @@ impl Twins {
         }
     }
 
-    /// Asks the real server, and reads what it published on the way.
+    /// Runs a call on the real server, and reads the entries that it published.
     fn ask(&mut self, request: &ScriptRequest) -> (ScriptReply, Option<PublishedEntries>) {
         let ask = self.scripts.prepare(&self.names, request, TTL);
         let value = match ask.evalsha().query(&mut self.control) {

@@ -1,4 +1,5 @@
-//! The ways to reach a Redis: TLS with certificates of one's own, a socket, Sentinel, a Cluster.
+//! The ways to reach a Redis: TLS with certificates of its own authority, a socket, Sentinel, a
+//! Cluster.
 
 use std::net::SocketAddr;
 
@@ -20,7 +21,7 @@ async fn joined(settings: BusConfig) -> Member {
     member
 }
 
-/// What one says reaches the other, and datasets are kept.
+/// An invalidation of one member reaches the other.
 async fn is_a_fleet(one: &Member, two: &Member) {
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
@@ -28,8 +29,8 @@ async fn is_a_fleet(one: &Member, two: &Member) {
     assert!(two.domain.has_applied(sent.token()));
 }
 
-/// The options with which a server speaks only TLS, and wants a certificate of ours; its files are
-/// in `dir`.
+/// The options with which a server accepts only TLS, and requires a certificate of ours; its files
+/// are in `dir`.
 fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     let leaf = Leaf::new("redis").dns("localhost").ip([127, 0, 0, 1]);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
@@ -148,7 +149,7 @@ async fn a_cluster_brings_news_by_sharded_pub_sub_and_hints_both_ways() {
     let mut two = joined(settings).await;
     is_a_fleet(&one, &two).await;
     let names = RedisNames::new("default", DOMAIN);
-    // Before 7.0 there is no sharded pub/sub, and everything goes the classic way.
+    // Before 7.0 there is no sharded pub/sub, so all messages use classic channels.
     let ways = if version() >= SEVEN { &["PUBLISH", "SPUBLISH"][..] } else { &["PUBLISH"] };
     if version() >= SEVEN {
         let listeners: Vec<String> =

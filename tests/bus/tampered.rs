@@ -1,5 +1,5 @@
-//! What stands in Redis is judged, not trusted: fences, leases, news and a log that no script of
-//! ours wrote.
+//! Values in Redis are verified, not trusted: fences, leases, published entries, and a log that no
+//! script of ours wrote.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn fetch(redis: &Redis, key: &str) -> ScriptReply {
     ask(redis, 1, ScriptCall::Fetch { place: place(key), bytes_max: READY_BYTES })
 }
 
-/// A log with one entry, and the place that it is at.
+/// A log with one entry, and the fence of its end.
 fn log() -> (Redis, Fence) {
     let redis = Redis::start();
     let invalidation = ScriptCall::Invalidate { scopes: keys(&["other"]), unless_above: None };
@@ -202,7 +202,7 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         line.split(',').next().unwrap().parse::<u64>().unwrap()
     };
     let before = evaluated(&beats());
-    // A heartbeat every 200 ms; a reading every 20 ms is what this is about.
+    // A heartbeat runs every 200 ms; this test is about a read of the log every 20 ms.
     while evaluated(&beats()) < before + 12 {
         tokio::task::yield_now().await;
     }
@@ -282,7 +282,7 @@ async fn a_hole_in_the_log_empties_memory_instead_of_being_read_for_ever() {
     member
         .until("apply it", |member| member.domain.applied_fence().is_some_and(|at| at.seq == 1))
         .await;
-    // Two entries that nobody hears of, and of which one is gone.
+    // Two entries that are never published, one of which is deleted.
     let script = "redis.call('XADD', KEYS[1], '3-0', 'scopes', '[[\"key\",\"42\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '3')";
     redis.command::<()>(&["EVAL", script, "2", &names().log(), &names().meta()]);
