@@ -1,4 +1,4 @@
-//! `bfb demo`: what a newcomer meets first.
+//! `bfb demo`, the first command that a newcomer runs.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -49,7 +49,7 @@ async fn the_same_seed_shows_the_same_customer() {
     assert_ne!(one, other);
 }
 
-/// The program, where it finds what is installed: a demo of a fleet starts a `redis-server`.
+/// The program with a `PATH`: a demo of a fleet starts a `redis-server`.
 fn with_path() -> Command {
     let mut command = bfb();
     command.env("PATH", std::env::var_os("PATH").unwrap());
@@ -61,7 +61,7 @@ async fn once_with(mut command: Command, args: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// A demo that stays up.
+/// A demo that keeps running.
 struct Demo {
     child: Child,
     listen: SocketAddr,
@@ -240,7 +240,7 @@ async fn a_fleet_on_a_redis_that_is_given_leaves_it_running() {
 
 #[tokio::test]
 async fn a_fleet_needs_a_redis_and_says_how_to_get_one() {
-    // No `PATH`: no `redis-server` is found.
+    // Without a `PATH` no `redis-server` is found.
     let ran = once_with(bfb(), &["--fleet", "2"]).await;
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
     assert!(
@@ -275,19 +275,19 @@ async fn however_a_fleet_ends_its_redis_ends_with_it() {
             tokio::time::timeout(TEST_TIMEOUT, gone).await.is_ok(),
             "after {signal} its redis runs on"
         );
-        // Who is killed cleans nothing up.
+        // A killed process removes nothing.
         let _ = std::fs::remove_dir_all(std::path::Path::new(&socket).parent().unwrap());
     }
 }
 
-/// Where the demo's own Redis listens.
+/// The socket of the demo's own Redis.
 fn socket(said: &str) -> String {
     let begin =
         said.find("unix://").unwrap_or_else(|| panic!("no socket: {said}")) + "unix://".len();
     said[begin..].split(')').next().unwrap().to_owned()
 }
 
-/// Whether a process has this in its command line: a `redis-server` shows its socket there.
+/// Whether a process has this socket in its command line, as a `redis-server` does.
 fn runs(socket: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let mut lines =

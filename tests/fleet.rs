@@ -1,5 +1,5 @@
-//! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them
-//! serves against.
+//! Fresh, across a fleet: real sidecars on one real Redis. No sidecar serves a dataset that an
+//! acknowledged invalidation at any of them outdated.
 
 mod bounds;
 mod bus_loss;
@@ -59,7 +59,7 @@ pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
     );
 }
 
-/// An invalidation that waits for nobody.
+/// An invalidation that does not wait for an acknowledgement.
 fn asked() -> Value {
     json!({"domain": "customer", "keys": ["42"]})
 }

@@ -1,4 +1,4 @@
-//! Commands that speak to a sidecar beside them, or do its work alone: `get`, `status`, `log`;
+//! Commands that connect to a sidecar beside them, or collect without one: `get`, `status`, `log`;
 //! recording and replaying.
 
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl World {
         Self { pki, upstream, sidecar, listen, admin }
     }
 
-    /// Runs a command that finds the sidecar.
+    /// Runs a command with the sidecar's address.
     async fn run(&self, args: &[&str]) -> CommandOutput {
         let mut all = args.to_vec();
         if args[0] == "get" {
@@ -52,7 +52,7 @@ impl World {
         run(&all).await
     }
 
-    /// Runs `get` by itself, with the sidecar's own file.
+    /// Runs `get` without the sidecar, with its domain file.
     async fn alone(&self, args: &[&str]) -> CommandOutput {
         let file = self.sidecar.file("customer");
         let identity = self.pki.dir().to_str().unwrap();
@@ -169,7 +169,8 @@ async fn what_is_not_known_is_64_and_who_is_not_there_is_69() {
     world.run(&["get", "customer", "42", "--version", "v9"]).await.with_code(64).says("v1");
     world.alone(&["account", "42"]).await.with_code(64);
     run(&["get", "customer", "42", "--domain", "/no/such/file"]).await.with_code(64);
-    // A port that is taken by one who does not speak HTTP would hang; one that nobody has refuses.
+    // A Unix socket that does not exist. A port could belong to another program, and a command
+    // would wait for its answer.
     let nobody = "unix:/no/such/socket";
     for args in
         [&["get", "customer", "42"][..], &["status"], &["log"], &["log", "--level", "debug"]]
@@ -240,7 +241,7 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     let live = recording.get("/v2/customers/42").await;
     live.dataset();
     let asked = upstream.received().len();
-    // No identity: nobody is asked.
+    // There is no identity: replaying sends no request.
     let replaying = Setup::of(&[&domain]).arg("--replay").arg(&tape).start().await;
     let replayed = replaying.get("/v2/customers/42").await;
     assert_eq!(
@@ -269,7 +270,7 @@ async fn a_key_that_no_url_can_name_is_a_bad_key_and_not_another_path() {
         );
     }
     assert!(world.upstream.received().is_empty());
-    // The sidecar refuses the others, and a key is usage.
+    // The sidecar refuses the others, and a bad key is an error of usage.
     world
         .run(&["get", "customer", &"4".repeat(513)])
         .await

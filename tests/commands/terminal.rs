@@ -1,5 +1,5 @@
-//! What others wrote steers no terminal: controls and marks of writing direction are shown as
-//! escapes, and data that goes elsewhere than to a terminal stays as it is.
+//! Untrusted text cannot control a terminal: control characters and marks of writing direction are
+//! shown as escapes, and output that does not go to a terminal stays as it is.
 
 use std::process::{Command, Stdio};
 
@@ -56,8 +56,8 @@ async fn at_terminal(args: &[String]) -> String {
     at_terminal_with(0, args).await
 }
 
-/// What the program writes to a terminal, which `script` (util-linux) gives it, where it ends with
-/// this exit code.
+/// The output of the program on a terminal, which `script` (util-linux) provides; the program must
+/// end with this exit code.
 async fn at_terminal_with(code: i32, args: &[String]) -> String {
     let quoted = args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("script");

@@ -1,14 +1,14 @@
-//! The variables behind the flags: an empty one is unset, a wrong one is named as itself, one that
-//! no flag knows is ignored with a warning.
+//! The variables behind the flags: an empty one is unset, an error names the variable and not the
+//! flag, an unknown one is ignored with a warning.
 
 use super::{CommandOutput, run, run_with};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Setup;
 
-/// A usage of each command that ends by itself, whatever its variables say.
+/// A usage of each command that ends by itself with any variables.
 const SERVE: &[&str] = &["serve", "/no/such/file.yaml"];
 const WEBHOOK: &[&str] = &["webhook"];
-/// No help shows these.
+/// Variables of hidden flags, which no help lists.
 const HIDDEN: [&str; 3] = ["BFB_CERTIFICATE_LIFETIME", "BFB_LEADER_LEASE", "BFB_WATCHDOG_EVERY"];
 
 /// The variables of a command, as its help lists them.
@@ -58,8 +58,7 @@ async fn a_wrong_variable_is_named_and_not_its_flag() {
         let unset = run(usage).await.with_code(64);
         for name in variables(usage[0]).await {
             let said = run_with(usage, &[(&name, "!wrong!")]).await;
-            // A path, a name or a key may be called so; it is not looked at before the rest is
-            // right.
+            // `!wrong!` is a valid path, name or key; it is not used before the rest is right.
             if said.err == unset.err {
                 continue;
             }
@@ -73,7 +72,7 @@ async fn a_wrong_variable_is_named_and_not_its_flag() {
     assert!(refused >= 20, "{refused} variables can be wrong");
 }
 
-/// What `serve` says with these variables and flags.
+/// The errors of `serve` with these variables and flags.
 async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> CommandOutput {
     run_with(&[SERVE, flags].concat(), variables).await.with_code(64)
 }
@@ -141,7 +140,7 @@ async fn a_refused_url_does_not_show_its_password() {
 
 #[tokio::test]
 async fn a_variable_that_no_flag_knows_is_ignored_with_a_warning() {
-    // What Kubernetes sets for a Service that is named `bfb`.
+    // The variables that Kubernetes sets for a Service named `bfb`.
     let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
     let setup = Setup::of(&[&domain]).insecure().env("BFB_PORT", "tcp://10.0.0.1:7070");
     let sidecar = setup.env("BFB_SERVICE_HOST", "").start().await;

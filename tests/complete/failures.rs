@@ -1,4 +1,4 @@
-//! Each reason for which a dataset fails, met over real sockets.
+//! Each reason for which a dataset fails, over real sockets.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn fails(reply: Reply, reason: &str) {
 
 #[tokio::test]
 async fn a_source_that_nobody_listens_for_is_connect() {
-    // Bound and not listening: refused, and nobody else can take the port.
+    // Bound and not listening: connections are refused, and no other process can take the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let pki = Pki::new();
@@ -221,7 +221,7 @@ async fn a_deadline_that_passes_is_504_and_names_who_had_not_answered() {
         .source("stuck", &upstream, "/stuck/{key}", &[])
         .source("after", &upstream, "/after/{slow.id}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
-    // So that no handshake takes of the deadline's time later.
+    // The handshakes happen here, so that they take nothing of the deadline's time later.
     for target in ["/profile/1", "/slow/1", "/stuck/1", "/after/1"] {
         upstream.answers(target, [Reply::json("{\"id\":1}")]);
     }

@@ -78,7 +78,8 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
         complete * 100 >= REQUESTS * 90,
         "retries bring {complete} of {REQUESTS}, expected about 9600"
     );
-    // 40 000 questions and a retry for every tenth: an outage would not be multiplied either.
+    // 40 000 requests and a retry for every tenth: retries would not multiply the load of an outage
+    // either.
     assert!(asked * 10 <= REQUESTS * SOURCES.len() * 13, "{asked} requests upstream");
     for name in SOURCES {
         let opened = sidecar

@@ -1,4 +1,4 @@
-//! Who may be addressed: loopback on TCP, anybody on a Unix socket.
+//! The allowed values of `Host`: loopback on TCP, any on a Unix socket.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -191,6 +191,6 @@ async fn an_address_that_others_reach_needs_to_be_allowed() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--allow-remote"), "{refused:?}");
     let (setup, _upstream) = setup_over_one("").await;
     let sidecar = setup.args(&["--listen", "0.0.0.0:0", "--allow-remote"]).start().await;
-    // The rule for `Host` holds all the same.
+    // The rule for `Host` applies all the same.
     ask_as(&sidecar, "10.0.0.1").await.problem("misdirected", 421);
 }

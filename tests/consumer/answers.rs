@@ -1,5 +1,5 @@
-//! A 200 and its headers, its 304, its HEAD; and what a request's `Cache-Control` does where there
-//! is no cache yet.
+//! A 200 and its headers, its 304, its HEAD; and the effect of a request's `Cache-Control` without
+//! a cache.
 
 use http::Method;
 

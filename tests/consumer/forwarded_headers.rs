@@ -1,5 +1,5 @@
-//! What a source hears of a consumer: the trace context and the time that is left, and no header
-//! more.
+//! The headers that a source receives because of a consumer's request: the trace context and the
+//! time that is left, and no more.
 
 use super::over_one;
 use crate::support::client::{get, with_header};

@@ -1,4 +1,5 @@
-//! What a consumer may send: methods, paths, and headers that mean something, or nothing.
+//! The requests that a consumer may send: methods, paths, and headers, with a meaning or without
+//! one.
 
 use http::Method;
 
@@ -211,7 +212,8 @@ async fn a_consumer_that_goes_away_leaves_the_sidecar_as_it_was() {
         }
         drop(gone);
         if http == HttpVersion::Http2 {
-            // A reset stream is unmistakable: what was under way for it alone is cancelled.
+            // A reset stream cannot be mistaken for anything else: a flight that ran for it alone
+            // is cancelled.
             upstream.closed(1).await;
         }
         upstream.answers("/part", [Reply::json("1")]);

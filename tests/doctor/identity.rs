@@ -1,4 +1,4 @@
-//! The identity that `bfb doctor` asks with: one that cannot be used, and none.
+//! The client identity of `bfb doctor`: one that cannot be used, and none.
 
 use std::process::Output;
 

@@ -1,4 +1,4 @@
-//! What is no regular file: it is refused at once, wherever a path may name it, for its reader
+//! A path that is no regular file is refused at once, wherever it is named, because its reader
 //! could wait for ever.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use bfb::domain::{World, files, load};
 
 use super::{Folder, file, says_all, world};
 
-/// What `f` gives, unless it hangs.
+/// The result of `f`; panics if `f` hangs.
 fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || drop(done.send(f())));

@@ -1,5 +1,5 @@
-//! One read: a key that nobody has is collected once in the whole fleet, and a holder that dies is
-//! taken over.
+//! One read: a key that no tier holds is collected once in the whole fleet, and the claim of a dead
+//! holder is taken over.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::claims::OneRead;
 use crate::support::client::HttpVersion;
 use crate::support::upstream::Reply;
 
-/// Longer than a busy machine stops a sidecar for: without the lease each collects for itself.
+/// Longer than a busy machine pauses a sidecar: without the lease each collects for itself.
 const LONG: [&str; 2] = ["--lease", "30s"];
 
 #[tokio::test]

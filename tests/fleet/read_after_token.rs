@@ -1,9 +1,9 @@
-//! A token under fire: readers ask with the token of the next invalidation, over and over, while it
-//! comes in.
+//! Tokens under load: readers send the token of the next invalidation, over and over, until it is
+//! applied.
 //!
-//! A hit says that what the token names is applied, so it may hold nothing older. Whether reading
-//! looks first at what is applied or at what is believed shows only where an invalidation is
-//! applied between the two.
+//! A hit promises that the token's entry is applied, so it may hold nothing older. If a read
+//! checked the dataset before the token instead of after it, only an invalidation that is applied
+//! between the two checks would show that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,7 +51,7 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
                 wire.ask(&wire::get(PATH, &token)).await.unwrap();
                 let answer = wire.answer().await.unwrap();
                 assert_eq!(answer.status, 200, "{}", answer.text());
-                // What is written is invalidated next, so that is the token to ask with.
+                // A written number is invalidated next, so the next request carries that token.
                 next = number.load(Ordering::SeqCst).max(next);
                 let status = answer.header("cache-status");
                 if status.starts_with("bfb; hit") {
