@@ -1,11 +1,11 @@
 //! *Fresh* and *Coherent versions*, over real processes: a fleet of the real program on a real
 //! Redis, each sidecar behind a link of its own, under faults of every kind.
 //!
-//! Writers change numbers at the sources and invalidate them; readers send requests to all sidecars,
-//! all the time. **No read that began after an acknowledgement is older than it; answers with the
-//! same `Bfb-Dataset` never disagree; a snapshot is one; no answer is partial; with `Bfb-After`,
-//! none is older than its token.** Every answer is judged at once ([`oracle`]); the faults and their
-//! times follow from a seed ([`schedule`]), which every report names.
+//! Writers change numbers at the sources and invalidate them; readers send requests to all
+//! sidecars, all the time. **No read that began after an acknowledgement is older than it; answers
+//! with the same `Bfb-Dataset` never disagree; a snapshot is one; no answer is partial; with
+//! `Bfb-After`, none is older than its token.** Every answer is judged at once ([`oracle`]); the
+//! faults and their times follow from a seed ([`schedule`]), which every report names.
 //!
 //! A short run is part of the suite. The long one, with figures:
 //!

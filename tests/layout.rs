@@ -1,4 +1,4 @@
-//! The layout of DESIGN.md section 8, held: imports go down the list only.
+//! Checks the layout of DESIGN.md section 8: imports go down the list only.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,10 +26,10 @@ const ROWS: [&[&str]; 15] = [
 /// Imports within a row.
 const WITHIN_A_ROW: [(&str, &str); 1] = [("main", "cli")];
 
-/// Imports that go down the list and are absent all the same.
+/// Imports that go down the list and are forbidden all the same.
 const ABSENT: [(&str, &str); 22] = [
     ("cache", "sources"),
-    // What serves connections knows no handler and nothing of what a handler answers.
+    // The code that serves connections depends on no handler and on no answer of one.
     ("http", "coherence"),
     ("http", "domain"),
     ("http", "shape"),
@@ -43,9 +43,9 @@ const ABSENT: [(&str, &str); 22] = [
     ("coherence", "settings"),
     ("domain", "settings"),
     ("shape", "settings"),
-    // The table of settings is words: it knows only what a log filter may say.
+    // The table of settings is text: of the other modules it needs only the rules for log filters.
     ("settings", "resources"),
-    // Pods are its business, and no dataset.
+    // `inject` is about pods, and has no dataset.
     ("inject", "cache"),
     ("inject", "bus"),
     ("inject", "collect"),

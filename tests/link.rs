@@ -1,4 +1,4 @@
-//! The fault injector itself: what [`Link`] does to two real sockets.
+//! The fault injector itself: the effects of [`Link`] on two real sockets.
 
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::link::{Cut, Direction, Link, LinkSpeed};
 
-/// How long a test watches that something does not happen.
+/// How long a test watches that an event does not happen.
 const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// A link with a connection through it: (link, client's end, server's end, listener behind it).

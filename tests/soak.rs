@@ -4,8 +4,8 @@
 //! Each kind of hostile load has a pace of its own and runs all the time ([`hostile`]): consumers,
 //! sources, planted values in Redis, and Redis itself, which is killed and comes back. Meanwhile
 //! honest consumers send requests ([`honest`]). **An honest consumer is answered 200, or
-//! `overloaded` with `Retry-After`, and never cut off; and resident memory is flat**: the maximum of
-//! the last quarter is not above that of the second ([`memory`]), and never above 256 MiB.
+//! `overloaded` with `Retry-After`, and never cut off; and resident memory is flat**: the maximum
+//! of the last quarter is not above that of the second ([`memory`]), and never above 256 MiB.
 //!
 //! A minute of it is part of the suite. Longer, with figures (`make soak TIME=1800`):
 //!
@@ -28,10 +28,10 @@ use tokio::time::Instant;
 use self::memory::Samples;
 use self::world::World;
 
-/// How long the run of the suite is.
+/// The length of the run in the suite.
 const SHORT: Duration = Duration::from_mins(1);
 
-/// The name of a kind of load, and what became of it, counted.
+/// The name of a kind of load, and the counts of its outcomes.
 type Counted = (&'static str, world::Tally);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! What a hostile upstream can send.
+//! Attacks by a hostile upstream.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! What `bfb doctor` asks of a server: handshakes only.
+//! The probes of a server by `bfb doctor`: handshakes only.
 
 use bfb::domain::ServerIdentity;
 use bfb::identity::{ConnectErrorKind, ProbeRefusal, inspect, refuses_without_certificate};

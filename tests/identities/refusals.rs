@@ -1,4 +1,4 @@
-//! Who is refused, with which words, and before anything was sent.
+//! The servers that are refused, the text of each refusal, and that no byte was sent before.
 
 use std::sync::Arc;
 

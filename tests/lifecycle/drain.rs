@@ -90,7 +90,7 @@ async fn idle_connections_do_not_hold_the_end_up() {
     }
     sidecar.signal("TERM");
     assert_eq!(sidecar.exit_status().await.code(), Some(0));
-    // Not the drain's bound, which would have said so.
+    // The drain did not end at its bound, because it would have logged that.
     assert!(sidecar.log().contains("\"how\":\"quiet\""), "{}", sidecar.log());
 }
 

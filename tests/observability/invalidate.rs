@@ -1,4 +1,5 @@
-//! `bfb invalidate --wait`: who acknowledged and how long it took, or who did not.
+//! `bfb invalidate --wait`: the acknowledgement and its time, or the members that did not
+//! acknowledge.
 
 use serde_json::Value;
 
@@ -26,7 +27,8 @@ async fn two_over_a_link(lease: &str) -> (Redis, Link, [Sidecar; 2]) {
         sidecar
     };
     let members = [member(redis.url()).await, member(format!("redis://{}", link.addr())).await];
-    // In a young epoch the whole lease is waited for, whoever has reported: let it grow old.
+    // In a young epoch an acknowledgement waits for the whole lease, even if all have reported:
+    // this one lets the epoch grow old.
     invalidate(&members[0], &[]).await.with_code(0);
     (redis, link, members)
 }
@@ -36,7 +38,7 @@ async fn invalidate(sidecar: &Sidecar, args: &[&str]) -> crate::commands::Comman
     run(&[&["invalidate", "customer", "42", "--wait", "--admin", &admin], args].concat()).await
 }
 
-/// What the sidecar is called in the registry.
+/// The sidecar's name in the registry.
 async fn name(sidecar: &Sidecar) -> String {
     sidecar.admin("/status").await.json()["fleet"]["domains"][0]["member"]
         .as_str()
@@ -73,7 +75,7 @@ async fn more_keys_than_one_request_takes_go_in_several_and_one_request_of_them_
     let args: Vec<_> = keys.iter().map(String::as_str).collect();
     invalidate(&members[0], &args).await.with_code(0);
     let stamps = bfb::bus::RedisNames::new("default", "customer").stamps();
-    // `42` was named as well, and is one of them.
+    // `invalidate` also names `42`, which is one of them.
     assert_eq!(redis.command::<u64>(&["ZCARD", &stamps]), 2_500);
     let refused = |names: Vec<String>| {
         let asked = serde_json::json!({"domain": "customer", "keys": names});

@@ -74,7 +74,7 @@ async fn the_text_fits_a_terminal_of_80_columns_where_names_do() {
     let (_redis, _upstream, members) = fleet(1, &[]).await;
     members[0].get(PATH).await.dataset();
     let said = said(&members[0]).await;
-    // The file's folder is the test's, and as long as it is.
+    // The line with the file's path is as long as the test's temporary folder.
     let wide =
         said.lines().filter(|line| !line.contains("plan")).find(|line| line.chars().count() > 80);
     assert_eq!(wide, None, "{said}");
@@ -100,7 +100,7 @@ async fn a_fleet_of_one_shows_no_redis_and_a_fleet_its_tiers_in_one_order() {
     let metrics = sidecar.admin("/metrics").await;
     assert!(!metrics.text().contains("tier=\"redis\""), "{}", metrics.text());
 
-    // A process orders its hash tables by chance: one of several would differ.
+    // The order of hash tables is random in each process: one of several would differ.
     let (_redis, _upstream, members) = fleet(3, &[]).await;
     for member in &members {
         assert_eq!(tiers(member).await, ["memory", "redis"]);

@@ -13,7 +13,7 @@ use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::{Sidecar, bfb};
 use crate::support::upstream::{Reply, Upstream};
 
-/// A `bfb tail` that runs.
+/// A running `bfb tail`.
 struct Tail {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
@@ -27,7 +27,7 @@ impl Drop for Tail {
 }
 
 impl Tail {
-    /// Returns once it listens.
+    /// Starts it, and returns once it listens.
     async fn of(admin: &str, args: &[&str]) -> Self {
         let mut command = bfb();
         command.args(["tail", "--admin", admin]).args(args).env("TZ", "UTC");

@@ -1,4 +1,4 @@
-//! The rounds of a snapshot, by what the sources are asked and when.
+//! The rounds of a snapshot, by the requests to the sources and their order.
 
 use crate::support::client::ClientResponse;
 use crate::support::domain::{DomainFile, mutual};
@@ -6,8 +6,7 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
-/// A sidecar over `orders`, which needs the profile's account, and `favorites`, which needs
-/// nothing.
+/// A sidecar over `profile`, `favorites`, and `orders`, which needs the profile's account.
 async fn over_three(atomicity: &str) -> (Sidecar, Upstream) {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
@@ -32,7 +31,7 @@ fn revision(revision: u32) -> Reply {
     Reply::json(revision.to_string()).etag(&format!("\"{revision}\""))
 }
 
-/// What was asked of one target: its `If-None-Match`es, in order.
+/// The `If-None-Match` of each request for one target, in order.
 fn conditions(upstream: &Upstream, target: &str) -> Vec<String> {
     asked(upstream, target).iter().map(|seen| seen.header("if-none-match").to_owned()).collect()
 }

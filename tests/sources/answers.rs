@@ -1,4 +1,5 @@
-//! What an answer means: a part, the known part again, no such thing, or a failure with its reason.
+//! The meaning of an answer: a part, the known part again, a missing thing, or a failure with its
+//! reason.
 
 use bfb::domain::Missing;
 use bfb::sources::{Reason, SourceAnswer, Validator};

@@ -39,7 +39,7 @@ impl World {
         Self { authority, paths, ours, _dir: dir }
     }
 
-    /// A server that demands a certificate of this authority.
+    /// A server that requires a certificate of this authority.
     async fn upstream(&self, alpn: &[&str]) -> Upstream {
         Upstream::tls(self.server(alpn)).await
     }
@@ -62,7 +62,7 @@ impl World {
         config(ServerConfig::builder().with_client_cert_verifier(verifier), leaf, alpn)
     }
 
-    /// A server that asks nobody who they are.
+    /// A server that requests no client certificate.
     async fn careless(&self) -> Upstream {
         let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
         Upstream::tls(config(ServerConfig::builder().with_no_client_auth(), &leaf, &["h2"])).await
@@ -134,7 +134,7 @@ async fn over_http_2_the_bounds_are_the_same() {
         (Reply::status(503), Reason::Status),
     ] {
         upstream.answers("/", [reply]);
-        // Only what never ends is waited for no longer than this.
+        // Only the endless answers are limited to this time.
         let within =
             if reason == Reason::Timeout { Duration::from_millis(300) } else { TEST_TIMEOUT };
         let failure =
@@ -223,11 +223,11 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
     }
 }
 
-/// The server keeps its connections open, and its certificate, beyond its end.
+/// The server keeps its connections open, and its certificate, after the certificate has expired.
 #[tokio::test]
 async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certificate() {
     let world = World::new();
-    // On a busy machine a short life may be over before the first request is.
+    // On a busy machine a short-lived certificate may expire before the first request.
     for lifetime in [4, 8, 16, 32].map(Duration::from_secs) {
         let leaf = Leaf::new("orders").dns("localhost").valid(Validity::lasting(lifetime));
         let leaf = world.authority.issue(&leaf).unwrap();
@@ -244,7 +244,7 @@ async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certifi
             assert!(SystemTime::now() > end, "{:?}", servers[0].3);
             continue;
         }
-        // Its last second counts.
+        // The last second is part of the validity.
         while SystemTime::now() < end + Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -1,4 +1,4 @@
-//! Pages: the first one, all of them, or none.
+//! Pages of a list: the first one, all of them, or none.
 
 use std::num::NonZeroU32;
 

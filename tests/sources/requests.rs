@@ -1,4 +1,4 @@
-//! What goes out: headers, connections used again, and no more at once than the file allows.
+//! Outgoing requests: headers, reused connections, and no more at once than the domain file allows.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

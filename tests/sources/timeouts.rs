@@ -17,7 +17,7 @@ async fn a_timeout_bounds_a_request_up_to_the_last_byte() {
     upstream.answers("/stuck", [Reply::json("[1,").stuck()]);
     for (target, timeout_ms, words) in [
         ("/never", 60, "no answer within 60ms"),
-        // By then the head has come, on a busy machine too.
+        // Within three seconds the head has arrived, on a busy machine too.
         ("/stuck", 3_000, "answered 200, but the body was not whole"),
     ] {
         let timeout = Some(Duration::from_millis(timeout_ms));
@@ -155,7 +155,7 @@ async fn retry_after_is_waited_for_or_not_at_all() {
 #[tokio::test]
 async fn an_outage_is_not_multiplied() {
     let upstream = Upstream::plain().await;
-    // A 429 is retried, but the breaker does not count it: only the budget is at work here.
+    // A 429 is retried, but the breaker does not count it, so only the budget limits the retries.
     upstream.handles("/", |seen| {
         if seen.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
     });
@@ -169,7 +169,7 @@ async fn an_outage_is_not_multiplied() {
         }
         fetch_error(&client, "/?bad").await;
     }
-    // 60 questions: a fifth of them, and twenty that are free.
+    // 60 requests give a fifth of them as retries, and twenty are free.
     let retries = upstream.received().len() - 60;
     assert!((20..=32 + 4).contains(&retries), "{retries} retries");
     let mut text = String::new();
@@ -204,7 +204,7 @@ async fn twenty_failures_in_a_row_open_the_breaker_and_it_says_for_how_long() {
         (Reason::BreakerOpen, 0, 20)
     );
     let wait = failure.retry_after.unwrap();
-    // What is left of five seconds and a tenth more.
+    // The rest of five seconds, and up to a tenth more.
     assert!((1..=6).contains(&wait.as_secs()) && wait.subsec_nanos() == 0, "{wait:?}");
     let state = client.state();
     assert_eq!((state.breaker, state.failed_in_a_row), (BreakerState::Open, 21));
@@ -270,7 +270,8 @@ async fn one_retry_saves_almost_all(error: Reply) {
         });
     }
     let failed: u32 = asking.join_all().await.into_iter().sum();
-    // One in a hundred is what two requests leave; the seed makes it this side of one in fifty.
+    // Two requests leave one failure in a hundred; with this seed there are fewer than one in
+    // fifty.
     assert!(failed <= 2 * 64 * 32 / 100, "{failed} of 2048 failed");
     assert_eq!(client.state().breaker, BreakerState::Closed);
 }
