@@ -21,7 +21,7 @@ fn of_four_sources(upstream: &Upstream) -> DomainFile {
     })
 }
 
-/// Whether an answer is a dataset, or `overloaded` with the time after which to come again.
+/// Whether an answer is a dataset, or `overloaded` with a `Retry-After`.
 fn is_honest(got: &ClientResponse) -> bool {
     match got.status {
         200 => true,

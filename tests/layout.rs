@@ -92,7 +92,7 @@ fn allowed(from: &str, to: &str) -> bool {
             && matches!((row(from), row(to)), (Some(from), Some(to)) if from < to))
 }
 
-/// Every `crate::module` in the code, with the module it stands in.
+/// Every `crate::module` in the code, with the module that contains it.
 fn imports() -> BTreeSet<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeSet::new();

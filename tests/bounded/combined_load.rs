@@ -64,7 +64,7 @@ struct AnswerCounts {
 }
 
 /// Requests small datasets until the attack is over; an answer that is no dataset must be
-/// `overloaded`, and say when to come again.
+/// `overloaded` with a `Retry-After`.
 async fn ask_honestly(sidecar: &Sidecar, part: usize, over: &AtomicBool, counts: &AnswerCounts) {
     let mut consumer = sidecar.consumer(HttpVersion::Http1);
     let mut key = part;

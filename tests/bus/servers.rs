@@ -29,7 +29,7 @@ async fn is_a_fleet(one: &Member, two: &Member) {
     assert!(two.domain.has_applied(sent.token()));
 }
 
-/// The options with which a server accepts only TLS, and requires a certificate of ours; its files
+/// The options with which a server accepts only TLS, and requires a client certificate; its files
 /// are in `dir`.
 fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     let leaf = Leaf::new("redis").dns("localhost").ip([127, 0, 0, 1]);

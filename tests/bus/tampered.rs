@@ -1,5 +1,5 @@
-//! Values in Redis are verified, not trusted: fences, leases, published entries, and a log that no
-//! script of ours wrote.
+//! Values in Redis are verified, not trusted: fences, leases, published entries, and a log that our
+//! scripts did not write.
 
 use std::time::Duration;
 

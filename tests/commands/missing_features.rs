@@ -1,4 +1,4 @@
-//! A build without an optional part: what it lacks is named, and refused.
+//! A build without an optional feature lists the command that needs it, and refuses it with 69.
 
 use std::process::{Command, Output};
 

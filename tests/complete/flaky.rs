@@ -1,7 +1,7 @@
 //! 10 000 requests while each of four upstreams fails at random, one request in ten: no answer is
 //! partial.
 //!
-//! A source that fails with 0.1 and is asked once more fails with 0.01: four of them succeed with
+//! A source that fails with 0.1 and gets one retry fails with 0.01: four of them succeed with
 //! 0.99^4 = 0.96. Without retries it would be 0.9^4 = 0.66.
 
 #![allow(clippy::print_stderr, reason = "the figure is part of the result")]

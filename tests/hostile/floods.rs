@@ -54,7 +54,7 @@ async fn ends(name: &str, flood: Flood, pki: &Pki, reason: &str) -> Option<f64> 
     sidecar.metric("bfb_source_floods_total", &[("source", "part")]).await
 }
 
-/// The same, ended by a bound of ours, which a metric counts.
+/// The same, ended by the sidecar's own bound, which a metric counts.
 async fn is_given_up(name: &str, flood: Flood, pki: &Pki) {
     assert!(ends(name, flood, pki, "incomplete").await > Some(0.0), "{name}");
 }
@@ -67,8 +67,7 @@ async fn informational_responses_without_end_are_given_up() {
     is_given_up("TLS", Flood::tls(&pki, Script::new("", crumb)), &pki).await;
     let crumb = frame(HEADERS, END_HEADERS, 1, EARLY_HINTS);
     is_given_up("HTTP/2", Flood::http2(&pki, Script::new("", crumb)), &pki).await;
-    // Each byte behind the status stands for a header of 60 bytes
-    // (`accept-encoding: gzip, deflate`).
+    // Each byte after the status encodes a header of 60 bytes (`accept-encoding: gzip, deflate`).
     let crumb = frame(HEADERS, END_HEADERS, 1, &[EARLY_HINTS, &[0x90; 2_000]].concat());
     is_given_up("HTTP/2, many headers", Flood::http2(&pki, Script::new("", crumb)), &pki).await;
 }

@@ -37,7 +37,7 @@ fn endless_heads() -> Vec<Script> {
     let opening = frames::opening();
     let half = frame(HEADERS, END_STREAM, 1, &frames::get(DATASET)[..1]);
     let request = frames::request(1, DATASET);
-    // A frame whose payload comes byte by byte.
+    // A frame whose payload arrives byte by byte.
     let dribbled = frames::head(CONTINUATION, END_HEADERS, 1, 16_000);
     let half_of_second = frame(HEADERS, END_STREAM, 3, &frames::get(DATASET)[..1]);
     vec![

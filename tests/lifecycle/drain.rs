@@ -1,4 +1,4 @@
-//! The end of a sidecar, DESIGN.md section 4: not ready, still answering, then gone.
+//! The shutdown of a sidecar, DESIGN.md section 4: it is not ready, still answers, then ends.
 
 use tokio::sync::watch;
 

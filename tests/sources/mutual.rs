@@ -21,7 +21,7 @@ use super::{
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::upstream::{Reply, Upstream};
 
-/// One authority, and an identity of ours that it has issued.
+/// One authority, and a client identity that it has issued.
 pub(super) struct World {
     authority: Authority,
     paths: IdentityPaths,
