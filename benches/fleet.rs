@@ -139,11 +139,11 @@ async fn acknowledgement(size: usize, times: usize) {
         }
     }
     let reference = show("bare PUBLISH until all 20 have it", bare);
-    let ours = show("POST /invalidate, wait fleet", waited);
+    let acknowledged = show("POST /invalidate, wait fleet", waited);
     println!(
         "  ratio: median {:.1}, p99 {:.1}; stale reads after an acknowledgement: {stale}",
-        ours.0 / reference.0,
-        ours.1 / reference.1
+        acknowledged.0 / reference.0,
+        acknowledged.1 / reference.1
     );
 }
 
@@ -243,7 +243,7 @@ async fn outage(span: Duration) {
             let mut times = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 key = (key * 7 + 13) % 500;
-                let asked = Instant::now();
+                let sent = Instant::now();
                 let answer = consumer.get(&format!("/v2/customers/{key}")).await;
                 let hit = match &answer {
                     Ok(got) if got.status == 200 => {
@@ -254,7 +254,7 @@ async fn outage(span: Duration) {
                         false
                     }
                 };
-                times.push((asked - began, asked.elapsed(), hit));
+                times.push((sent - began, sent.elapsed(), hit));
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             times

@@ -35,11 +35,11 @@ const SHAPES: [(&str, &str); 8] = [
 ];
 
 fn main() {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let input = input();
     for (name, text) in SHAPES {
-        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+        if !selected.is_empty() && !selected.iter().any(|one| one == name) {
             continue;
         }
         let program = Program::compile(text).unwrap();

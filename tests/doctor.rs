@@ -171,8 +171,8 @@ async fn who_is_not_proven_mutual_is_an_error_and_is_sent_nothing() {
             upstream.answers("/customers/420042", [good()]);
             let (source, code) = patient.found(upstream.origin(), args).await;
             assert_eq!((findings(&source), code), (vec![format!("error {name}")], 1), "{words}");
-            let met = source["findings"][0]["met"].as_str().unwrap();
-            assert!(met.contains(words), "{met}");
+            let found = source["findings"][0]["met"].as_str().unwrap();
+            assert!(found.contains(words), "{found}");
             assert!(upstream.received().is_empty(), "{words}");
         }
     }
@@ -276,8 +276,8 @@ async fn certificates_dated_before_1970_are_words_and_no_panic() {
         let (source, code) = patient.found(upstream.origin(), &[]).await;
         assert_eq!((findings(&source), code), (vec!["error tls".to_owned()], 1));
         assert_eq!(source["connection"]["certificate"]["not_before"], "1960-01-01T00:00:00Z");
-        let met = source["findings"][0]["met"].as_str().unwrap();
-        assert!(met.contains("dated before 1970"), "{met}");
+        let found = source["findings"][0]["met"].as_str().unwrap();
+        assert!(found.contains("dated before 1970"), "{found}");
     }
     write_identity(not_before + hour);
     let upstream = patient.upstream(&profile(), Asks::Always).await;
@@ -412,8 +412,8 @@ async fn a_plain_source_is_a_warning() {
 async fn neither_data_nor_the_key_is_printed() {
     let patient = Patient::new();
     let upstream = patient.upstream(&profile(), Asks::Always).await;
-    let gone = format!("{{\"account_id\": null, \"name\": {SECRET:?}}}");
-    upstream.answers("/customers/420042", [Reply::json(gone)]);
+    let without_id = format!("{{\"account_id\": null, \"name\": {SECRET:?}}}");
+    upstream.answers("/customers/420042", [Reply::json(without_id)]);
     let orders = ("orders", upstream.origin(), "/accounts/{profile.account_id}/orders");
     let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}"), orders], "");
     for format in ["text", "json"] {

@@ -277,9 +277,13 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
     let folder = Folder::of(&[("a.yaml", &"#".repeat((1 << 20) + 1))]);
     fs::write(folder.path("b.yaml"), [0xff, 0xfe]).unwrap();
     let loaded = folder.load();
-    let said: Vec<_> = loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> =
+        loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
     let cannot = "the file cannot be read: it is";
-    assert_eq!(said, [format!("{cannot} larger than 1 MiB"), format!("{cannot} not UTF-8 text")]);
+    assert_eq!(
+        messages,
+        [format!("{cannot} larger than 1 MiB"), format!("{cannot} not UTF-8 text")]
+    );
     loaded.problems().iter().for_each(says_all);
     assert!(parse(Path::new("a"), &"#".repeat((1 << 20) + 1), world()).is_err());
 }
@@ -403,7 +407,7 @@ fn program(text: &str) -> Result<(), ProgramProblem> {
 #[test]
 fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/domain_file");
-    let mut seen = 0;
+    let mut checked = 0;
     for entry in fs::read_dir(corpus).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let text = String::from_utf8_lossy(&bytes);
@@ -417,9 +421,9 @@ fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
             );
             assert!(!render(&problems, false).is_empty());
         }
-        seen += 1;
+        checked += 1;
     }
-    assert!(seen >= 18, "the corpus is gone");
+    assert!(checked >= 18, "the corpus is gone");
 }
 
 /// The file of the domain `a`, whose version has this schema.

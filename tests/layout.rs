@@ -63,9 +63,9 @@ fn imports_go_down_the_layout_only() {
 
 #[test]
 fn every_module_stands_in_the_layout() {
-    let known: BTreeSet<_> = ROWS.iter().flat_map(|row| row.iter().copied()).collect();
+    let modules: BTreeSet<_> = ROWS.iter().flat_map(|row| row.iter().copied()).collect();
     for (from, _) in imports() {
-        assert!(known.contains(from.as_str()), "`{from}` is not in the layout");
+        assert!(modules.contains(from.as_str()), "`{from}` is not in the layout");
     }
 }
 

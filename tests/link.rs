@@ -29,9 +29,9 @@ async fn connect(link: &Link, listener: &TcpListener) -> (TcpStream, TcpStream) 
 /// Sends `text` from one end and reads it at the other.
 async fn pass(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
     from.write_all(text.as_bytes()).await.unwrap();
-    let mut met = vec![0; text.len()];
-    to.read_exact(&mut met).await.unwrap();
-    assert_eq!(met, text.as_bytes());
+    let mut received = vec![0; text.len()];
+    to.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, text.as_bytes());
 }
 
 async fn is_silent(stream: &mut TcpStream) -> bool {

@@ -47,7 +47,7 @@ struct Crowd {
     reads: OneRead,
     sidecars: Vec<Sidecar>,
     sources: Vec<Upstream>,
-    asked: Vec<Arc<Mutex<BTreeMap<usize, usize>>>>,
+    requests: Vec<Arc<Mutex<BTreeMap<usize, usize>>>>,
 }
 
 /// The header by which a consumer names its sidecar.
@@ -77,20 +77,20 @@ impl Crowd {
         let mut all_asked = Vec::new();
         let mut domain = DomainFile::of("customer").head("cache: {ttl: 10m}").head("deadline: 2m");
         for name in SOURCES {
-            let (source, asked) =
+            let (source, requests) =
                 (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
             let gates = gates.clone();
-            let counts = Arc::clone(&asked);
-            source.handles("/42", move |seen| {
+            let counts = Arc::clone(&requests);
+            source.handles("/42", move |request| {
                 let mut counts = counts.lock().unwrap();
-                let times = counts.entry(named_by(seen)).or_default();
+                let times = counts.entry(named_by(request)).or_default();
                 *times += 1;
                 let reply = Reply::json(format!("{{\"n\":{times}}}"));
                 gates.get(*times - 1).map_or(reply.clone(), |gate| reply.held_until(gate.clone()))
             });
             domain = domain.source(name, &source, "/{key}", &["retries: 0"]);
             sources.push(source);
-            all_asked.push(asked);
+            all_asked.push(requests);
         }
         let mut sidecars = Vec::new();
         for number in 0..SIDECARS {
@@ -103,7 +103,7 @@ impl Crowd {
             until_lease(sidecar, true).await;
         }
         let reads = OneRead::of(&redis, &sidecars).await;
-        Self { redis, reads, sidecars, sources, asked: all_asked }
+        Self { redis, reads, sidecars, sources, requests: all_asked }
     }
 
     /// All consumers send their request. Returns as soon as all have.
@@ -128,19 +128,22 @@ impl Crowd {
     }
 
     /// The numbers of requests from each sidecar to each source, without zeros.
-    fn asked(&self) -> Vec<Vec<usize>> {
-        self.asked.iter().map(|asked| asked.lock().unwrap().values().copied().collect()).collect()
+    fn requests(&self) -> Vec<Vec<usize>> {
+        self.requests
+            .iter()
+            .map(|requests| requests.lock().unwrap().values().copied().collect())
+            .collect()
     }
 
     /// Asserts that the fleet requested each source once, except for the counted causes of more.
     /// Returns how many sidecars did.
     async fn assert_one_read(&self, killed: Option<usize>) -> usize {
-        let asked = self.asked();
+        let requests = self.requests();
         assert!(
-            asked.iter().flatten().all(|times| *times == 1),
-            "a sidecar asked twice: {asked:?}"
+            requests.iter().flatten().all(|times| *times == 1),
+            "a sidecar asked twice: {requests:?}"
         );
-        let most = asked.iter().map(Vec::len).max().unwrap();
+        let most = requests.iter().map(Vec::len).max().unwrap();
         self.reads.assert(most, &self.redis, &self.sidecars, killed).await;
         most
     }
@@ -151,7 +154,9 @@ impl Crowd {
             loop {
                 let holder = holder(&self.redis).and_then(|label| number_of(&label));
                 let has_asked = |number| {
-                    self.asked.iter().all(|asked| asked.lock().unwrap().contains_key(&number))
+                    self.requests
+                        .iter()
+                        .all(|requests| requests.lock().unwrap().contains_key(&number))
                 };
                 if let Some(number) = holder.filter(|number| has_asked(*number)) {
                     return number;
@@ -216,13 +221,17 @@ async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
     // One began a flight; one more leads those that wait for the next, because all of them came
     // after it began.
     crowd.until_joined(CALLERS - 2.0).await;
-    assert_eq!(crowd.asked(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
+    assert_eq!(crowd.requests(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
     first.send_replace(true);
     crowd.until_asked(2 * SIDECARS).await;
     second.send_replace(true);
     let answers = answers(waiting, None).await;
     assert_eq!(answers.len(), SIDECARS * CONSUMERS);
-    assert_eq!(crowd.asked(), [vec![2; SIDECARS], vec![2; SIDECARS]], "one runs, one has waited");
+    assert_eq!(
+        crowd.requests(),
+        [vec![2; SIDECARS], vec![2; SIDECARS]],
+        "one runs, one has waited"
+    );
     let first = answers
         .iter()
         .filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);

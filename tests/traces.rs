@@ -122,8 +122,11 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
     );
     assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
     // The ids are those that the source received.
-    let sent: Vec<_> =
-        upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+    let sent: Vec<_> = upstream
+        .received()
+        .iter()
+        .map(|received| received.header("traceparent").to_owned())
+        .collect();
     let exported: Vec<_> =
         clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
     assert_eq!(sent, exported);

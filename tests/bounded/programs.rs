@@ -113,18 +113,18 @@ async fn a_program_that_was_held_up_with_its_whole_process_is_run_again() {
     for key in 0..5 {
         let mut consumer = sidecar.consumer(HttpVersion::Http1);
         let path = format!("/v2/customers/{key}");
-        let asked = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
+        let response = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
         upstream.requests(key + 1).await;
         // All else that one request costs is less, so from here on the program is running.
         let busy = sidecar.cpu_time() + AT_WORK;
-        while sidecar.cpu_time() < busy && !asked.is_finished() {
+        while sidecar.cpu_time() < busy && !response.is_finished() {
             tokio::task::yield_now().await;
         }
         sidecar.signal("STOP");
         // No event signals that a process was paused for longer than a run may take.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         sidecar.signal("CONT");
-        let got = asked.await.unwrap();
+        let got = response.await.unwrap();
         assert_eq!(got.status, 200, "{}", got.text());
     }
 }

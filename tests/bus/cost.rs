@@ -193,7 +193,7 @@ impl Hand {
             applied,
             marks_settled: false,
         })) {
-            ScriptReply::Heartbeat(told) => told.log_end,
+            ScriptReply::Heartbeat(reply) => reply.log_end,
             other => panic!("{other:?}"),
         }
     }
@@ -242,7 +242,7 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
     for sidecars in [1, 100, 1_000, 10_000] {
         hand.heartbeat(None);
         let token = hand.invalidate("42");
-        let mut asked = |reported: bool, laggard: Option<&str>| {
+        let mut progress = |reported: bool, laggard: Option<&str>| {
             fill_registry(&redis, sidecars, reported);
             hand.heartbeat(Some(token).filter(|_| reported));
             let laggard = laggard.map(|name| MemberName(name.into()));
@@ -263,9 +263,9 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
             }
             meter.read().less(before).of_each()
         };
-        let all = asked(false, None);
-        let one = asked(false, Some("by-hand"));
-        let none = asked(true, Some("by-hand"));
+        let all = progress(false, None);
+        let one = progress(false, Some("by-hand"));
+        let none = progress(true, Some("by-hand"));
         println!(
             "{sidecars:>6} registered: who is behind, when all are {all:?}, \
              when one is asked for {one:?}, when none is {none:?}"

@@ -42,9 +42,9 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     let script = file.path().to_str().unwrap();
     let words =
         ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
-    let said = redis_cli(&redis, &words);
-    let said: Vec<_> = said.lines().collect();
-    assert_eq!((said[0], said[2], said[5]), ("issued", "1", "2"), "{said:?}");
+    let lines = redis_cli(&redis, &words);
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!((lines[0], lines[2], lines[5]), ("issued", "1", "2"), "{lines:?}");
     let named = [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
         member

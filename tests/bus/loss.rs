@@ -159,9 +159,9 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     let mut one = Member::join(redis.addr()).await;
     let place = DatasetPlace { key: "42".into(), plan: "p".into() };
     redis.pause();
-    let asked = 100;
+    let reads = 100;
     let mut waited = 0;
-    for _ in 0..asked {
+    for _ in 0..reads {
         let mut fetching = std::pin::pin!(fetched(&one.domain, place.clone()));
         // A read that is refused at once has not waited for Redis.
         let answer = if let Some(answer) = fetching.as_mut().now_or_never() {
@@ -172,7 +172,7 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
         };
         assert!(answer.is_err());
     }
-    assert!(waited < asked / 4, "{waited} of {asked} reads waited");
+    assert!(waited < reads / 4, "{waited} of {reads} reads waited");
     one.until("lose its lease", |member| !member.domain.has_lease()).await;
     redis.resume();
     one.until("hold its lease", |member| member.domain.has_lease()).await;

@@ -44,12 +44,12 @@ fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut buffer)?;
-        let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
-        } else if asked.contains("EVAL") || asked.contains("SENTINEL") {
+        } else if request.contains("EVAL") || request.contains("SENTINEL") {
             return Ok(());
-        } else if asked.contains("SUBSCRIBE") {
+        } else if request.contains("SUBSCRIBE") {
             for channel in [names.invalidations_channel(), names.hints_channel()] {
                 write!(stream, ">3\r\n+subscribe\r\n${}\r\n{channel}\r\n:1\r\n", channel.len())?;
             }
@@ -85,13 +85,14 @@ async fn reached(
     let mut member = Member::counting(settings, BusMetrics::register(&mut registry));
     let sent = tokio::task::spawn_blocking(move || counted.recv().unwrap()).await.unwrap();
     assert!(sent < SENT_BYTES_MAX, "it could send {sent} bytes of what should be {cause}");
-    let is_told = |member: &Member| {
+    let is_reported = |member: &Member| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let trouble = member.bus.status().fault.map(|fault| fault.to_string()).unwrap_or_default();
-        text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
+        let shown_fault =
+            member.bus.status().fault.map(|fault| fault.to_string()).unwrap_or_default();
+        text.contains("redis_faults_total{kind=\"outgrown\"}") && shown_fault.contains(cause)
     };
-    member.until(cause, is_told).await;
+    member.until(cause, is_reported).await;
 }
 
 /// A server that behaves well, and answers each script with a dataset of so many bytes.

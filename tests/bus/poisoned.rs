@@ -247,7 +247,7 @@ fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
     }
     // The first page also has the short entry before the long ones; a call begins with a read of
     // the oldest entry.
-    assert!(pages.iter().all(|(entries, asked)| *entries <= 2 && *asked <= 3), "{pages:?}");
+    assert!(pages.iter().all(|(entries, reads)| *entries <= 2 && *reads <= 3), "{pages:?}");
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ struct Twins {
     scripts: Scripts,
     names: RedisNames,
     control: redis::Connection,
-    news: redis::PubSub<'static>,
+    subscription: redis::PubSub<'static>,
     model: ReferenceServer,
     life: u128,
     /// The epochs that the answers named, the newest last.
@@ -136,13 +136,13 @@ impl Twins {
     fn new(redis: &Redis, limits: LogLimits) -> Self {
         let names = RedisNames::new("default", "customer");
         let listener: &'static mut redis::Connection = Box::leak(Box::new(redis.control()));
-        let mut news = listener.as_pubsub();
-        news.subscribe(names.invalidations_channel()).unwrap();
+        let mut subscription = listener.as_pubsub();
+        subscription.subscribe(names.invalidations_channel()).unwrap();
         Self {
             scripts: Scripts::new(limits),
             names,
             control: redis.control(),
-            news,
+            subscription,
             model: ReferenceServer::new(limits),
             life: 0,
             epochs: vec![Epoch(1)],
@@ -208,7 +208,7 @@ impl Twins {
             .unwrap();
         let mut published = None;
         loop {
-            let payload = self.news.get_message().unwrap().get_payload_bytes().to_vec();
+            let payload = self.subscription.get_message().unwrap().get_payload_bytes().to_vec();
             if payload == b"end" {
                 return (answered, published);
             }
@@ -252,7 +252,7 @@ impl Twins {
 
     fn note(&mut self, answer: &ScriptReply) {
         let epoch = match answer {
-            ScriptReply::Heartbeat(told) => told.log_end.epoch,
+            ScriptReply::Heartbeat(reply) => reply.log_end.epoch,
             ScriptReply::Issued(issued) => issued.token.epoch,
             _ => return,
         };
@@ -324,9 +324,9 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
             applied: None,
             settles: false,
         };
-        let (told, _) = after.ask(&request(&after, after.call(idea)));
-        let ScriptReply::Heartbeat(told) = told else { panic!("{told:?}") };
-        assert!(told.log_end.seq == 0 && !before.contains(&told.log_end.epoch) && !told.settled);
+        let (reply, _) = after.ask(&request(&after, after.call(idea)));
+        let ScriptReply::Heartbeat(reply) = reply else { panic!("{reply:?}") };
+        assert!(reply.log_end.seq == 0 && !before.contains(&reply.log_end.epoch) && !reply.settled);
         let (answered, _) =
             after.ask(&request(&after, ScriptCall::Fetch { place, bytes_max: READY_BYTES }));
         assert_eq!(

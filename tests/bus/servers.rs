@@ -44,7 +44,7 @@ fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     pairs.into_iter().flat_map(|(name, value)| [format!("--tls-{name}"), value]).collect()
 }
 
-fn ours(settings: BusConfig, pki: &Pki) -> BusConfig {
+fn with_certificates(settings: BusConfig, pki: &Pki) -> BusConfig {
     BusConfig {
         ca: Some(pki.dir().join("ca.crt")),
         identity: Some(pki.dir().to_owned()),
@@ -59,7 +59,8 @@ async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
     let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let _redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
-    let settings = ours(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
+    let settings =
+        with_certificates(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
     let one = joined(settings.clone()).await;
     let two = joined(settings.clone()).await;
     is_a_fleet(&one, &two).await;
@@ -85,7 +86,7 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let of = |url: String| BusConfig {
         auth: Some(auth.path().to_owned()),
-        ..ours(settings(&url), &pki)
+        ..with_certificates(settings(&url), &pki)
     };
     let port = free().port();
     let options = tls_options(&pki, &dir, port);

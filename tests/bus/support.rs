@@ -22,7 +22,7 @@ pub(super) const READY_BYTES: u64 = 64 * 1024;
 pub(super) struct Member {
     pub(super) bus: Bus,
     pub(super) domain: DomainBus,
-    happenings: broadcast::Receiver<BusEvent>,
+    events: broadcast::Receiver<BusEvent>,
     stop: Option<oneshot::Sender<()>>,
     driver: JoinHandle<()>,
 }
@@ -57,10 +57,10 @@ impl Member {
     fn with(settings: BusConfig, domains: &[&str], metrics: BusMetrics) -> Self {
         let (bus, driver) = Bus::connect(settings, domains.iter().copied(), metrics);
         let (stop, stopped) = oneshot::channel::<()>();
-        let happenings = bus.subscribe();
+        let events = bus.subscribe();
         let domain = bus.domain(domains[0]).unwrap();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
-        Self { bus, domain, happenings, stop: Some(stop), driver }
+        Self { bus, domain, events, stop: Some(stop), driver }
     }
 
     /// A member that holds its lease.
@@ -88,24 +88,24 @@ impl Member {
     }
 
     /// Waits for an event of this kind.
-    pub(super) async fn until_it(&mut self, happens: impl Fn(&BusEventKind) -> bool) {
+    pub(super) async fn until_it(&mut self, is_expected: impl Fn(&BusEventKind) -> bool) {
         let waited = tokio::time::timeout(TEST_TIMEOUT, async {
-            while !self.next().await.is_some_and(|happening| happens(&happening.kind)) {}
+            while !self.next().await.is_some_and(|event| is_expected(&event.kind)) {}
         });
         assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.status());
     }
 
     /// The next event; `None` if some were missed.
     async fn next(&mut self) -> Option<BusEvent> {
-        match self.happenings.recv().await {
+        match self.events.recv().await {
             Err(RecvError::Closed) => panic!("the bus is gone"),
-            happening => happening.ok(),
+            event => event.ok(),
         }
     }
 
     /// Skips the events so far.
     pub(super) fn forget(&mut self) {
-        self.happenings = self.bus.subscribe();
+        self.events = self.bus.subscribe();
     }
 
     /// Its name in the registry.

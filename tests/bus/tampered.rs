@@ -145,10 +145,10 @@ fn a_lease_that_no_sidecar_can_have_is_ignored() {
     };
     ask(&redis, 1, beat(Duration::from_secs(2)));
     redis.command::<()>(&["HSET", &names().meta(), "leases", "2000=1 9000000000000000=1"]);
-    let ScriptReply::Heartbeat(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
+    let ScriptReply::Heartbeat(reply) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
         panic!("not told")
     };
-    assert_eq!(told.longest_lease, Duration::from_secs(2));
+    assert_eq!(reply.longest_lease, Duration::from_secs(2));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
     }
     let refusal = run_script(&redis, 2, beat(65)).unwrap_err();
     assert!(refusal.to_string().contains("too many different leases"), "{refusal}");
-    let ScriptReply::Heartbeat(told) = ask(&redis, 3, beat(1)) else { panic!("not told") };
-    assert_eq!(told.log_end.epoch, Epoch(1), "nobody began another log");
+    let ScriptReply::Heartbeat(reply) = ask(&redis, 3, beat(1)) else { panic!("not told") };
+    assert_eq!(reply.log_end.epoch, Epoch(1), "nobody began another log");
 }
 
 #[tokio::test]
@@ -193,8 +193,8 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
     };
     let epoch = member.domain.applied_fence().unwrap().epoch;
     let entries = r#"[{"seq":18446744073709551615,"scopes":[["key","42"]]}]"#;
-    let news = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
-    redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &news]);
+    let published = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
+    redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &published]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {
         let line =

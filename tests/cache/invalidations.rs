@@ -143,9 +143,9 @@ async fn what_is_kept_can_be_looked_at_without_its_data() {
     upstream.answers("/42", [Reply::json("\"secret\"").etag("\"e1\"")]);
     assert_eq!(sidecar.admin("/datasets/customer/42").await.json()["memory"], json!(null));
     sidecar.get(PATH).await;
-    let looked = sidecar.admin("/datasets/customer/42").await;
-    assert!(!looked.text().contains("secret"), "{}", looked.text());
-    let memory = &looked.json()["memory"];
+    let shown = sidecar.admin("/datasets/customer/42").await;
+    assert!(!shown.text().contains("secret"), "{}", shown.text());
+    let memory = &shown.json()["memory"];
     assert_eq!(
         (&memory["believed"], &memory["parts"][0]["etag"]),
         (&json!(true), &json!("\"e1\""))

@@ -38,7 +38,9 @@ async fn hits_that_the_source_confirms_are_right() {
     let verify = shown(&sidecar, 9).await;
     assert_eq!((&verify["checked"], &verify["wrong"]), (&json!(9), &json!(0)));
     assert!((verify["nines"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{verify}");
-    assert!(upstream.received()[1..].iter().all(|seen| seen.header("if-none-match") == "\"a\""));
+    assert!(
+        upstream.received()[1..].iter().all(|request| request.header("if-none-match") == "\"a\"")
+    );
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
     let admin = plane.admin();
     assert_injected(&admin.create(&pod("kinds", "bare", &annotations(ASKS))).await.object());
     for owner in owners("kinds", &annotations(ASKS)) {
-        let kept = admin.create(&owner).await.object();
+        let created = admin.create(&owner).await.object();
         let kind = text(&owner, "/kind");
         let name = text(&owner, "/metadata/name");
         if kind == "CronJob" {
@@ -30,7 +30,7 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
             admin.merge_at(&status, &overdue()).await.object();
         }
         assert!(
-            !kept.to_string().contains("bfb.dev/status"),
+            !created.to_string().contains("bfb.dev/status"),
             "the template of {kind} stays as it was written"
         );
         let pod = admin.pod_of(&owner).await;

@@ -47,7 +47,7 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
         admin.apply(&mesh::start(configuration, ("mesh", label)).await).await;
     }
     let both = json!({"bfb.dev/inject": "customer", mesh::ASKS: "true"});
-    let ours = webhook.configuration.clone();
+    let configuration_name = webhook.configuration.clone();
     let meshed = |pod: &Value| init_containers(pod).contains(&mesh::CONTAINER);
 
     until("the mesh is asked", async || {
@@ -65,8 +65,12 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     assert_eq!(init_containers(&first), ["bfb", mesh::CONTAINER]);
     // The pod is changed after each call (by the API server itself after the last), so both are
     // called again, and neither has anything to add.
-    let expected =
-        [(0, BEFORE_OURS, true), (0, &ours, true), (1, BEFORE_OURS, false), (1, &ours, false)];
+    let expected = [
+        (0, BEFORE_OURS, true),
+        (0, &configuration_name, true),
+        (1, BEFORE_OURS, false),
+        (1, &configuration_name, false),
+    ];
     assert_eq!(
         rounds(plane, "mesh-first").await,
         expected.map(|(round, name, done)| (round, name.to_owned(), done))
@@ -80,8 +84,12 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     .await;
     let second = admin.create(&pod(AUDITED, "mesh-second", &both)).await.object();
     assert_eq!(init_containers(&second), [mesh::CONTAINER, "bfb"]);
-    let expected =
-        [(0, &*ours, true), (0, AFTER_OURS, true), (1, &ours, false), (1, AFTER_OURS, false)];
+    let expected = [
+        (0, &*configuration_name, true),
+        (0, AFTER_OURS, true),
+        (1, &configuration_name, false),
+        (1, AFTER_OURS, false),
+    ];
     assert_eq!(
         rounds(plane, "mesh-second").await,
         expected.map(|(round, name, done)| (round, name.to_owned(), done))

@@ -77,10 +77,10 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
     };
     let of_pod =
         |event: &Value| text(event, "/involvedObject/uid") == text(&without, "/metadata/uid");
-    let told =
+    let warning =
         until("an Event tells of the pod", async || events().await.into_iter().find(of_pod)).await;
-    assert_eq!(told["type"], "Warning", "{told:#}");
-    assert!(text(&told, "/message").contains("sidecar"), "{told:#}");
+    assert_eq!(warning["type"], "Warning", "{warning:#}");
+    assert!(text(&warning, "/message").contains("sidecar"), "{warning:#}");
     webhook.replica("two").logged("without").await;
     let counted = "bfb_webhook_pods_without_sidecar";
     until("the metric counts it", async || {

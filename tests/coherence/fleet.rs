@@ -141,8 +141,8 @@ impl TrialFleet {
         let Some(at) = self.nodes[node].replica.applied() else { return };
         let about = self.source.issued.get(&Fence { seq, ..at }).cloned().unwrap_or_default();
         for (key, version) in (0..).zip(about) {
-            let known = self.nodes[node].newest_applied.entry(key).or_default();
-            *known = version.unwrap_or(0).max(*known);
+            let newest = self.nodes[node].newest_applied.entry(key).or_default();
+            *newest = version.unwrap_or(0).max(*newest);
         }
     }
 
@@ -360,8 +360,8 @@ impl TrialFleet {
         self.note_violation(Violation::StaleFromFlight, version < flight.oldest_acceptable);
         self.note_violation(Violation::OtherPlan, plan != flight.plan);
         if self.nodes[node].store_in_memory(&flight, now).is_some() {
-            let known = self.nodes[node].newest_applied.get(&flight.key).copied().unwrap_or(0);
-            let newest = known.max(self.source.acknowledged[usize::from(flight.key)]);
+            let applied = self.nodes[node].newest_applied.get(&flight.key).copied().unwrap_or(0);
+            let newest = applied.max(self.source.acknowledged[usize::from(flight.key)]);
             self.note_violation(Violation::StaleIntoMemory, version < newest);
         }
         if let Some(dataset) = flight.redis_dataset().filter(|_| self.nodes[node].has_redis) {

@@ -120,11 +120,11 @@ async fn errors_show_names_of_others_as_escapes() {
     let flags = world.flags();
     let flags = as_strs(&flags);
     let evil = format!("customer{EVIL}");
-    let said = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with_code(64);
-    is_shown(&said.err);
-    said.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
-    let said = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with_code(64);
-    is_shown(&said.err);
+    let output = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with_code(64);
+    is_shown(&output.err);
+    output.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
+    let output = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with_code(64);
+    is_shown(&output.err);
     let wrong = run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))])
         .await
         .with_code(69);
@@ -140,11 +140,11 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     let file = dir.path().join("customer.yaml");
     std::fs::write(&file, format!("domain: \"cust{EVIL}\"\n\"sour{EVIL}\": 1 # {EVIL}\n")).unwrap();
     let file = file.to_str().unwrap();
-    let said = run(&["check", file]).await.with_code(64);
-    is_shown(&said.err);
-    said.says("sour");
-    let said = run(&["serve", file]).await.with_code(64);
-    is_shown(&said.err);
+    let output = run(&["check", file]).await.with_code(64);
+    is_shown(&output.err);
+    output.says("sour");
+    let output = run(&["serve", file]).await.with_code(64);
+    is_shown(&output.err);
     let clearing = dir.path().join("a\x1b[2J.yaml");
     std::fs::write(&clearing, "domain: [").unwrap();
     let drawn = at_terminal_with(64, &["check".to_owned(), clearing.display().to_string()]).await;

@@ -24,8 +24,8 @@ const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 
 /// Answers with a part about the key, or one time in ten with a failure.
 fn flaky(name: &'static str) -> impl Fn(&ReceivedRequest) -> Reply + Send + Sync {
-    move |seen| {
-        let key = seen.target.split_once("?key=").unwrap().1;
+    move |request| {
+        let key = request.target.split_once("?key=").unwrap().1;
         let part = Reply::json(format!(
             r#"{{"source":"{name}","key":"{key}","secret":"{SECRET}","items":[1,2,3]}}"#
         ));
@@ -69,10 +69,10 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     let complete = tally.complete.load(Ordering::SeqCst);
     let problems = tally.problems.load(Ordering::SeqCst);
     assert_eq!(complete + problems, REQUESTS);
-    let asked: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
+    let requests: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
     eprintln!(
         "{complete} of {REQUESTS} complete, the rest one problem each; without retries 6561; \
-         {asked} requests upstream"
+         {requests} requests upstream"
     );
     assert!(
         complete * 100 >= REQUESTS * 90,
@@ -80,7 +80,7 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     );
     // 40 000 requests and a retry for every tenth: retries would not multiply the load of an outage
     // either.
-    assert!(asked * 10 <= REQUESTS * SOURCES.len() * 13, "{asked} requests upstream");
+    assert!(requests * 10 <= REQUESTS * SOURCES.len() * 13, "{requests} requests upstream");
     for name in SOURCES {
         let opened = sidecar
             .metric("bfb_source_failures_total", &[("source", name), ("reason", "breaker-open")])

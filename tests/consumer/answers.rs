@@ -110,7 +110,7 @@ async fn a_sidecar_can_be_told_to_ignore_the_wishes_of_requests() {
         got.dataset();
         assert_eq!(got.header("cache-status"), "bfb; fwd=bypass", "{wish}");
     }
-    assert!(upstream.received().iter().all(|seen| seen.header("cache-control").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("cache-control").is_empty()));
 }
 
 #[tokio::test]

@@ -18,7 +18,8 @@ async fn a_key_is_its_text_and_no_number() {
     for key in ["42", "042", "%34%32"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.dataset();
     }
-    let keys: Vec<_> = upstream.received().iter().map(|seen| asked_for(&seen.target)).collect();
+    let keys: Vec<_> =
+        upstream.received().iter().map(|request| asked_for(&request.target)).collect();
     assert_eq!(keys, ["42", "042", "42"]);
 }
 

@@ -124,8 +124,8 @@ async fn what_is_answered_is_what_the_document_says_to_schemathesis() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = sidecar(true).await;
     let output = schemathesis(&tool, &sidecar).await;
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
 }
 
 #[tokio::test]
@@ -133,6 +133,9 @@ async fn schemathesis_finds_an_answer_that_is_not_as_its_schema_says() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = self::sidecar(false).await;
     let output = schemathesis(&tool, &sidecar).await;
-    let said = text(&output);
-    assert!(!output.status.success() && said.contains("1990 is not of type \"string\""), "{said}");
+    let report = text(&output);
+    assert!(
+        !output.status.success() && report.contains("1990 is not of type \"string\""),
+        "{report}"
+    );
 }

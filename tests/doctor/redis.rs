@@ -97,8 +97,8 @@ async fn each_permission_that_is_missing_is_named() {
             "without {}: {found}",
             permission.command
         );
-        let met = found["servers"][0]["findings"][0]["met"].as_str().unwrap();
-        assert!(met.ends_with(&format!("it lacks `+{}`", permission.command)), "{met}");
+        let reason = found["servers"][0]["findings"][0]["met"].as_str().unwrap();
+        assert!(reason.ends_with(&format!("it lacks `+{}`", permission.command)), "{reason}");
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("+{}", permission.command)]);
         assert!(is_empty(&redis), "without {}", permission.command);
     }
@@ -314,15 +314,15 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let url = format!("rediss://localhost:{port}");
 
     let identity = pki.dir().to_str().unwrap();
-    let ours = ["--redis-ca", &ca, "--redis-identity", identity];
-    let found = clinic.finds(&url, true, &ours).await;
+    let flags = ["--redis-ca", &ca, "--redis-identity", identity];
+    let found = clinic.finds(&url, true, &flags).await;
     assert_eq!(of_server(&found), ["warning expires-soon"], "{found}");
-    let seen = &found["servers"][0]["tls"];
+    let tls_report = &found["servers"][0]["tls"];
     assert_eq!(
-        (&seen["certificate"]["names"][0], &seen["asks_for_certificate"]),
+        (&tls_report["certificate"]["names"][0], &tls_report["asks_for_certificate"]),
         (&"localhost".into(), &true.into())
     );
-    assert_eq!(seen["protocol"], "TLS 1.3");
+    assert_eq!(tls_report["protocol"], "TLS 1.3");
 
     let nobody = clinic.finds(&url, true, &["--redis-ca", &ca]).await;
     assert!(of_server(&nobody).contains(&"error no-certificate".to_owned()), "{nobody}");
@@ -331,10 +331,10 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let wrong = ["--redis-ca", stranger.to_str().unwrap(), "--redis-identity", identity];
     let wrong = clinic.finds(&url, true, &wrong).await;
     assert!(of_server(&wrong).contains(&"error tls".to_owned()), "{wrong}");
-    let address = clinic.finds(&format!("rediss://127.0.0.1:{port}"), true, &ours).await;
-    let met = address["servers"][0]["findings"][0]["met"].as_str().unwrap().to_owned();
+    let address = clinic.finds(&format!("rediss://127.0.0.1:{port}"), true, &flags).await;
+    let reason = address["servers"][0]["findings"][0]["met"].as_str().unwrap().to_owned();
     assert!(
-        of_server(&address).contains(&"error tls".to_owned()) && met.contains("localhost"),
+        of_server(&address).contains(&"error tls".to_owned()) && reason.contains("localhost"),
         "{address}"
     );
     assert!(is_empty(&redis));

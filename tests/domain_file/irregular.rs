@@ -56,11 +56,12 @@ fn a_secret_or_schema_that_is_no_regular_file_is_refused_at_once() {
         let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
         load(&paths, World { variable: &variable, ..world() })
     });
-    let said: Vec<_> = loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> =
+        loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
     let expected = [
         "the file that `TOKEN_FILE` names cannot be read: it is a pipe, not a regular file",
         "the schema cannot be read: it is a pipe, not a regular file",
         "the schema cannot be read: it is a folder, not a regular file",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(messages, expected);
 }

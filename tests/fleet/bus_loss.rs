@@ -25,14 +25,14 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
         cache_status(&get_with_cache_control(&sidecar, "max-age=3600").await)
             .ends_with("; detail=bus-lost")
     );
-    let asked = upstream.received().len();
+    let requests = upstream.received().len();
     get_with_cache_control(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
-    assert_eq!(upstream.received().len(), asked);
+    assert_eq!(upstream.received().len(), requests);
     assert_eq!(
         cache_status(&get_with_cache_control(&sidecar, "max-age=0").await),
         "bfb; fwd=bypass"
     );
-    assert_eq!(upstream.received().len(), asked + 1);
+    assert_eq!(upstream.received().len(), requests + 1);
 }
 
 #[tokio::test]

@@ -29,9 +29,9 @@ async fn a_cold_key_is_collected_once_for_the_fleet() {
     let datasets: std::collections::BTreeSet<_> =
         answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert!(answers.iter().all(|got| got.status == 200));
-    let asked = upstream.received().len();
-    assert!(datasets.len() <= asked, "{datasets:?} of {asked} reads");
-    reads.assert(asked, &redis, &members, None).await;
+    let requests = upstream.received().len();
+    assert!(datasets.len() <= requests, "{datasets:?} of {requests} reads");
+    reads.assert(requests, &redis, &members, None).await;
 }
 
 #[tokio::test]
@@ -41,17 +41,17 @@ async fn a_holder_that_dies_is_taken_over() {
     let reads = OneRead::of(&redis, &members).await;
     let (leader, others) = members.split_first().unwrap();
     let (mut consumer, path) = (leader.consumer(HttpVersion::Http1), PATH);
-    let asked = tokio::spawn(async move { consumer.get(path).await });
+    let response = tokio::spawn(async move { consumer.get(path).await });
     upstream.requests(1).await;
     let (answers, ()) =
         tokio::join!(join_all(others.iter().map(|member| member.get(PATH))), async {
             leader.signal("KILL");
-            assert!(asked.await.unwrap().is_err(), "its consumer lost its sidecar");
+            assert!(response.await.unwrap().is_err(), "its consumer lost its sidecar");
         });
     assert!(answers.iter().all(|got| got.text() == r#"{"part":1}"#), "{answers:?}");
-    let asked = upstream.received().len();
-    assert!(asked >= 2, "the one that died, and once more");
-    reads.assert(asked, &redis, &members, Some(0)).await;
+    let response = upstream.received().len();
+    assert!(response >= 2, "the one that died, and once more");
+    reads.assert(response, &redis, &members, Some(0)).await;
 }
 
 #[tokio::test]

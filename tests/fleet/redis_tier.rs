@@ -15,12 +15,12 @@ use crate::support::upstream::{Reply, Upstream};
 
 /// Waits until Redis keeps the collected datasets: answers do not wait for that.
 pub(super) async fn until_kept(sidecar: &Sidecar, answers: u32) {
-    let kept = async {
+    let stored = async {
         while sidecar.metric("bfb_redis_stored_total", &[]).await != Some(f64::from(answers)) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(TEST_TIMEOUT, kept).await.is_ok(), "Redis never kept it");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, stored).await.is_ok(), "Redis never kept it");
 }
 
 fn is_from(how: &str, tier: &str) -> bool {
@@ -53,11 +53,11 @@ async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
     upstream.answers("/42", [Reply::json("\"secret\"").etag("\"e1\"")]);
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
-    let looked = members[1].admin("/datasets/customer/42").await;
-    assert!(!looked.text().contains("secret"), "{}", looked.text());
-    let looked = looked.json();
-    assert_eq!(looked["memory"], json!(null));
-    let redis = &looked["redis"];
+    let shown = members[1].admin("/datasets/customer/42").await;
+    assert!(!shown.text().contains("secret"), "{}", shown.text());
+    let shown = shown.json();
+    assert_eq!(shown["memory"], json!(null));
+    let redis = &shown["redis"];
     assert_eq!((&redis["readable"], &redis["parts"][0]["etag"]), (&json!(true), &json!("\"e1\"")));
     assert!(
         redis["ttl_seconds"].as_u64().unwrap() > 30 && redis["bytes"].as_u64().unwrap() > 0,
@@ -68,8 +68,8 @@ async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
         "secret"
     );
     invalidate(&members[1], "fleet").await;
-    let looked = members[1].admin("/datasets/customer/42").await.json();
-    assert_eq!(looked["redis"], json!(null));
+    let shown = members[1].admin("/datasets/customer/42").await.json();
+    assert_eq!(shown["redis"], json!(null));
 }
 
 #[tokio::test]

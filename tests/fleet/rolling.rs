@@ -19,8 +19,8 @@ async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
 }
 
 async fn invalidate(sidecar: &Sidecar, what: &str, names: &[&str]) -> serde_json::Value {
-    let asked = json!({"domain": "customer", what: names, "wait": "fleet", "timeout": "30s"});
-    let got = sidecar.send_admin(write("/invalidate", &asked)).await;
+    let request = json!({"domain": "customer", what: names, "wait": "fleet", "timeout": "30s"});
+    let got = sidecar.send_admin(write("/invalidate", &request)).await;
     assert_eq!(got.status, 200, "{}", got.text());
     got.json()
 }

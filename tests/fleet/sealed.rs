@@ -128,10 +128,10 @@ async fn a_file_without_a_key_is_refused_at_the_start() {
     let url = fleet.redis.url();
     let setup = Setup::of(&[&domain]).insecure().args(&["--redis", &url, "--seal-key", &empty]);
     let output = setup.refused().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
     assert!(
-        said.contains("expected a key, met none") && said.contains("openssl rand -hex 32"),
-        "{said}"
+        stderr.contains("expected a key, met none") && stderr.contains("openssl rand -hex 32"),
+        "{stderr}"
     );
 }

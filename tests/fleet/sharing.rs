@@ -148,8 +148,8 @@ async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same(
     let one = member(&redis, &domain, &["--lease", "30s"]).await;
     let two = member(&redis, &domain, &["--lease", "30s"]).await;
     // After this, collections are known to be so slow that nothing of the deadline can be spared.
-    let (known, kept) = tokio::join!(two.get("/v2/customers/7"), one.get(PATH));
-    assert_eq!((known.status, kept.status), (200, 200));
+    let (slow_collection, stored) = tokio::join!(two.get("/v2/customers/7"), one.get(PATH));
+    assert_eq!((slow_collection.status, stored.status), (200, 200));
     super::redis_tier::until_kept(&one, 1).await;
     let got = two.get(PATH).await;
     // A read from Redis may take 50 ms; if it took longer, the sidecar collected.

@@ -264,16 +264,19 @@ impl Fleet {
 
     /// An invalidation that all members have reported; killed ones are waited for once.
     async fn all_acknowledge(&self, domain: &str) {
-        let asked =
+        let invalidation =
             serde_json::json!({"domain": domain, "all": true, "wait": "fleet", "timeout": "10s"});
-        let here = u64::try_from(self.members.len()).unwrap();
+        let members = u64::try_from(self.members.len()).unwrap();
         loop {
             let admin = self.members[0].sidecar.admin_address();
-            let answer =
-                wire::once(admin, &wire::post("/invalidate", &asked), TEST_TIMEOUT).await.unwrap();
-            let told: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(answer.status, 200, "{told}");
-            if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {
+            let answer = wire::once(admin, &wire::post("/invalidate", &invalidation), TEST_TIMEOUT)
+                .await
+                .unwrap();
+            let acknowledgement: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(answer.status, 200, "{acknowledgement}");
+            if acknowledgement["silent"] == serde_json::json!([])
+                && acknowledgement["sidecars"] == members
+            {
                 return;
             }
         }

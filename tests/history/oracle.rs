@@ -245,9 +245,9 @@ impl Oracle {
     /// Answers with the same id never disagree.
     fn compare(&self, new: Dataset) -> Result<(), String> {
         let place = usize::try_from(new.id % DATASETS as u128).unwrap_or_default();
-        let mut known = self.datasets[place].lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(old) = known.as_mut().filter(|old| old.id == new.id) else {
-            *known = Some(new);
+        let mut remembered = self.datasets[place].lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = remembered.as_mut().filter(|old| old.id == new.id) else {
+            *remembered = Some(new);
             return Ok(());
         };
         if (old.subject, old.pair) != (new.subject, new.pair) {

@@ -160,8 +160,8 @@ impl Report {
     pub(super) fn has_seen_enough(&self) {
         let seconds = self.lasted.as_secs();
         let tally = &self.tally;
-        let enough = |what: &str, met: u64, least: u64| {
-            assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
+        let enough = |what: &str, count: u64, least: u64| {
+            assert!(count >= least, "{what}: {count}, expected {least}\n{self}");
         };
         enough("reads", tally.all("read"), 50 * seconds);
         enough("hits", tally.beginning("read", "hit"), tally.all("read") / 10);

@@ -141,10 +141,11 @@ impl Fault {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, until, member, fault } = self;
-        let whom = if fault.is_redis() { String::new() } else { format!(" of sidecar {member}") };
+        let of_sidecar =
+            if fault.is_redis() { String::new() } else { format!(" of sidecar {member}") };
         write!(
             f,
-            "{:8.3} … {:8.3}  {}{whom}",
+            "{:8.3} … {:8.3}  {}{of_sidecar}",
             from.as_secs_f64(),
             until.as_secs_f64(),
             fault.name()
@@ -177,10 +178,10 @@ fn episode(
     deck: &mut Vec<Fault>,
     rng: &mut fastrand::Rng,
 ) -> Vec<Step> {
-    let mut whom: Vec<usize> = (0..members).collect();
-    rng.shuffle(&mut whom);
+    let mut order: Vec<usize> = (0..members).collect();
+    rng.shuffle(&mut order);
     let mut steps: Vec<Step> = Vec::new();
-    for member in whom.into_iter().take(3) {
+    for member in order.into_iter().take(3) {
         if deck.is_empty() {
             deck.extend(DECK);
             rng.shuffle(deck);
@@ -192,12 +193,12 @@ fn episode(
         let until = from + fault.lasts(lease, rng);
         match fault {
             Fault::Fade => {
-                let gone = from + lease;
+                let swallowed_from = from + lease;
                 let swallowed = Fault::BlackHole(Some(Direction::Down));
-                steps.push(Step { from, until: gone, member, fault });
+                steps.push(Step { from, until: swallowed_from, member, fault });
                 steps.push(Step {
-                    from: gone,
-                    until: until.max(gone + lease * 2),
+                    from: swallowed_from,
+                    until: until.max(swallowed_from + lease * 2),
                     member,
                     fault: swallowed,
                 });

@@ -38,9 +38,9 @@ impl Tally {
     /// Adds another's counts.
     pub(crate) fn add(&mut self, other: &Self) {
         for (kind, sorts) in &other.0 {
-            let ours = self.0.entry(kind).or_default();
+            let counts = self.0.entry(kind).or_default();
             for (sort, count) in sorts {
-                *ours.entry(sort.clone()).or_default() += count;
+                *counts.entry(sort.clone()).or_default() += count;
             }
         }
     }

@@ -159,9 +159,9 @@ impl World {
             self.oracle.number(subject)
         );
         for path in [format!("/datasets/{domain}/{}?data=1", subject.key), "/status".to_owned()] {
-            let seen = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
-            let seen = seen.map_or_else(|error| error.to_string(), |answer| answer.text());
-            writeln!(text, "  {path}: {seen}").unwrap();
+            let shown = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
+            let shown = shown.map_or_else(|error| error.to_string(), |answer| answer.text());
+            writeln!(text, "  {path}: {shown}").unwrap();
         }
         let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         if findings.len() < FINDINGS_MAX {

@@ -56,19 +56,20 @@ fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
     // The subject that readers prefer is written more often than the rest.
     let Subject { domain, key } =
         if rng.u32(..10) < 3 { world.oracle.last_acknowledged() } else { Subject::random(rng) };
-    let here: Vec<_> = Subject::of(domain).collect();
+    let subjects: Vec<_> = Subject::of(domain).collect();
     let (kind, names, covered): (_, Value, Vec<Subject>) = match rng.u32(..100) {
-        0 => ("all", json!(true), here),
+        0 => ("all", json!(true), subjects),
         1..=7 => {
             let tag = rng.usize(..TAGS);
             (
                 "tags",
                 json!([tag.to_string()]),
-                here.into_iter().filter(|subject| subject.tag() == tag).collect(),
+                subjects.into_iter().filter(|subject| subject.tag() == tag).collect(),
             )
         }
         8..=20 => {
-            let two = [Subject { domain, key }, Subject { domain, key: (key + 1) % here.len() }];
+            let two =
+                [Subject { domain, key }, Subject { domain, key: (key + 1) % subjects.len() }];
             ("keys", two.iter().map(|subject| subject.key.to_string()).collect(), two.to_vec())
         }
         _ => ("keys", json!([key.to_string()]), vec![Subject { domain, key }]),
@@ -93,14 +94,14 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
     if answer.status != 200 {
         return world.count("refused", &answer.status.to_string());
     }
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let acknowledgement: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let by = format!(
-        "through sidecar {} (its life {}), sent {sent:.3?}: {told}",
+        "through sidecar {} (its life {}), sent {sent:.3?}: {acknowledgement}",
         place.member, place.life
     );
     world.oracle.acknowledge(&numbers, &by);
     world.count("acknowledged", kind);
-    let silent = told["silent"].as_array().is_some_and(|silent| !silent.is_empty());
+    let silent = acknowledgement["silent"].as_array().is_some_and(|silent| !silent.is_empty());
     world.count("fleet", if silent { "silent ones waited for" } else { "all had reported" });
 }
 
@@ -109,10 +110,13 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
 async fn read_after_token(world: &Arc<World>, invalidation: Invalidation, other: Place) {
     let Invalidation { place, body, numbers, .. } = invalidation;
     let mut tally = Tally::default();
-    let asked = wire::once(place.admin, &wire::post("/invalidate", &body), ACKNOWLEDGED_MAX).await;
-    let told = asked.ok().filter(|answer| answer.status == 202);
-    let told: Option<Value> = told.and_then(|answer| serde_json::from_slice(&answer.body).ok());
-    let token = told.as_ref().and_then(|told| told["token"].as_str());
+    let response =
+        wire::once(place.admin, &wire::post("/invalidate", &body), ACKNOWLEDGED_MAX).await;
+    let acknowledgement = response.ok().filter(|answer| answer.status == 202);
+    let acknowledgement: Option<Value> =
+        acknowledgement.and_then(|answer| serde_json::from_slice(&answer.body).ok());
+    let token =
+        acknowledgement.as_ref().and_then(|acknowledgement| acknowledgement["token"].as_str());
     if let (Some(token), Some((&subject, &number))) = (token, numbers.iter().next()) {
         let read = world.oracle.begin_read(subject, Version::V2);
         let read = PendingRead { floor: read.floor.max(number), ..read };

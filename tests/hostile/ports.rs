@@ -102,8 +102,8 @@ async fn a_consumer_that_keeps_its_connection_keeps_it_beside_a_crowd() {
 
 /// Reads until the other side ends the connection.
 async fn ended(mut stream: TcpStream) {
-    let mut came = Vec::new();
-    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut bytes)).await;
     assert!(read.is_ok(), "the connection was not ended");
 }
 
@@ -168,10 +168,10 @@ async fn a_body_that_dribbles_on_after_the_answer_holds_no_place() {
     let head =
         format!("GET {DATASET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut came = Vec::new();
-    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await;
     read.expect("the connection ends").unwrap();
-    assert!(came.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&came));
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
 }
 
 /// Only 16 of these may listen; the others are refused, and keep their connections.

@@ -38,7 +38,7 @@ impl Recorder {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = Arc::new(Mutex::new(Arc::new(config)));
-        let (sender, met) = mpsc::channel(64);
+        let (sender, recorded) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         let current = config.clone();
         tasks.spawn(async move {
@@ -51,7 +51,7 @@ impl Recorder {
                 });
             }
         });
-        Self { address, config, connections: met, _tasks: tasks }
+        Self { address, config, connections: recorded, _tasks: tasks }
     }
 
     pub(crate) fn uri(&self) -> Uri {
@@ -70,23 +70,24 @@ impl Recorder {
 }
 
 async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> RecordedConnection {
-    let mut met =
+    let mut recorded =
         RecordedConnection { handshake: None, client: None, group: None, bytes: Vec::new() };
     let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await else {
-        return met;
+        return recorded;
     };
     let session = stream.get_ref().1;
-    met.handshake = session.handshake_kind();
-    met.client =
+    recorded.handshake = session.handshake_kind();
+    recorded.client =
         session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
-    met.group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
-    while let Ok(count @ 1..) = stream.read_buf(&mut met.bytes).await {
+    recorded.group =
+        session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    while let Ok(count @ 1..) = stream.read_buf(&mut recorded.bytes).await {
         let _ = count;
         if stream.write_all(b"pong").await.is_err() {
             break;
         }
     }
-    met
+    recorded
 }
 
 /// A server that answers the first bytes of a client with these bytes and closes.

@@ -40,9 +40,9 @@ async fn a_connection_that_failed_the_proof_leaves_nothing_to_resume() {
                 client.open(server.uri()).await.unwrap_err().kind,
                 ConnectErrorKind::NotMutual
             );
-            let met = server.next_connection().await;
-            assert_ne!(met.handshake, Some(HandshakeKind::Resumed), "{version:?}");
-            assert_eq!(met.bytes, b"");
+            let connection = server.next_connection().await;
+            assert_ne!(connection.handshake, Some(HandshakeKind::Resumed), "{version:?}");
+            assert_eq!(connection.bytes, b"");
         }
         assert_eq!(client.metrics.not_mutual(), 5);
     }

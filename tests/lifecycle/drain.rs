@@ -39,16 +39,16 @@ async fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
 async fn while_it_drains_every_answer_says_that_the_connection_ends() {
     let (sidecar, _upstream) = over_one(&[]).await;
     let to = Endpoint::Tcp(sidecar.listen());
-    let mut kept = Connection::open(&to, HttpVersion::Http1).await.unwrap();
-    let before = kept.send(get("/v2/customers/42")).await.unwrap();
+    let mut connection = Connection::open(&to, HttpVersion::Http1).await.unwrap();
+    let before = connection.send(get("/v2/customers/42")).await.unwrap();
     assert_eq!(before.header("connection"), "");
     sidecar.signal("TERM");
     sidecar.logged("draining").await;
-    let after = kept.send(get("/v2/customers/42")).await.unwrap();
+    let after = connection.send(get("/v2/customers/42")).await.unwrap();
     after.dataset();
     assert_eq!(after.header("connection"), "close");
     assert!(
-        matches!(kept.send(get("/v2/customers/42")).await, Err(SendError::Unsent(_))),
+        matches!(connection.send(get("/v2/customers/42")).await, Err(SendError::Unsent(_))),
         "the connection has ended"
     );
     let problem = sidecar.get("/nowhere").await;
@@ -63,9 +63,9 @@ async fn what_is_in_flight_at_sigterm_is_answered() {
         let gate = watch::Sender::new(false);
         upstream.answers("/part", [Reply::json("1").held_until(gate.subscribe())]);
         let mut consumer = sidecar.consumer(http);
-        let asked = upstream.received().len();
+        let requests = upstream.received().len();
         let (got, ()) = tokio::join!(consumer.get("/v2/customers/42"), async {
-            upstream.requests(asked + 1).await;
+            upstream.requests(requests + 1).await;
             if http == HttpVersion::Http2 {
                 sidecar.signal("INT");
                 sidecar.logged("draining").await;

@@ -146,8 +146,8 @@ async fn a_source_over_tls_without_an_identity_is_refused_at_a_reload_as_at_the_
     let refused = Setup::of(&[&over_tls]).insecure().refused().await;
     assert_eq!(refused.status.code(), Some(64));
     let words = "this source is asked over TLS, which needs `--identity`";
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains(words) && said.contains("customer.yaml:"), "{said}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(stderr.contains(words) && stderr.contains("customer.yaml:"), "{stderr}");
 
     let other = DomainFile::of("other").source("part", &upstream, "/part", &[]);
     let sidecar = Setup::of(&[&plain, &other]).insecure().start().await;

@@ -40,19 +40,19 @@ async fn who_is_too_slow_is_told_how_many_events_it_missed() {
         assert_eq!(admin.send(flood.clone()).await.unwrap().status, 202);
     }
     invalidate(&sidecar, "all", &json!(true)).await;
-    let mut came = 0;
+    let mut received = 0;
     let mut missed = 0;
     loop {
         let event = slow.next().await.unwrap();
         match event["event"].as_str().unwrap() {
             "missed" => missed += event["count"].as_u64().unwrap(),
             "invalidated" if event["all"] == true => break,
-            "invalidated" => came += 1,
+            "invalidated" => received += 1,
             other => panic!("{other}"),
         }
     }
-    assert!(missed > 0, "it missed nothing: {came} came");
-    assert_eq!(came + missed, FLOOD, "every event came or is counted");
+    assert!(missed > 0, "it missed nothing: {received} came");
+    assert_eq!(received + missed, FLOOD, "every event came or is counted");
     assert_eq!(
         sidecar.metric("bfb_events_missed_total", &[]).await,
         Some(f64::from(u32::try_from(missed).unwrap()))

@@ -13,9 +13,9 @@ use crate::support::sidecar::Sidecar;
 const DOMAIN: (&str, &str) = ("domain", "customer");
 
 async fn until(sidecar: &Sidecar, name: &str, labels: &[(&str, &str)], so: impl Fn(f64) -> bool) {
-    let came = async { while !sidecar.metric(name, labels).await.is_some_and(&so) {} };
+    let reached = async { while !sidecar.metric(name, labels).await.is_some_and(&so) {} };
     assert!(
-        tokio::time::timeout(TEST_TIMEOUT, came).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.is_ok(),
         "{name}: {:?}",
         sidecar.metric(name, labels).await
     );
@@ -62,8 +62,11 @@ async fn every_counter_is_there_before_it_counts_anything() {
         ("bfb_events_missed_total", &[], Some(0.0)),
     ];
     for (name, labels, value) in expected {
-        let met = sidecar.metric(name, labels).await;
-        assert!(met.is_some() && (value.is_none() || met == *value), "{name} {labels:?}: {met:?}");
+        let found = sidecar.metric(name, labels).await;
+        assert!(
+            found.is_some() && (value.is_none() || found == *value),
+            "{name} {labels:?}: {found:?}"
+        );
     }
 }
 
@@ -77,8 +80,8 @@ async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     }
     assert_eq!(count("bfb_cache_hits_total", &[("tier", "memory")]).await, Some(2.0));
     assert_eq!(count("bfb_cache_misses_total", &[]).await, Some(1.0));
-    let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
-    assert_eq!(sidecar.send_admin(write("/invalidate", &asked)).await.status, 200);
+    let request = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
+    assert_eq!(sidecar.send_admin(write("/invalidate", &request)).await.status, 200);
     assert_eq!(count("bfb_invalidation_acknowledged_seconds_count", &[]).await, Some(1.0));
     assert_eq!(count("bfb_invalidations_applied_total", &[DOMAIN]).await, Some(1.0));
     // A closed connection is a gap, and entries that are published meanwhile are read from the log.

@@ -104,7 +104,7 @@ impl Reading {
 
 #[derive(Debug, Default)]
 struct Tally {
-    asked: AtomicUsize,
+    requests: AtomicUsize,
     answers: AtomicUsize,
     torn: AtomicUsize,
     contended: AtomicUsize,
@@ -117,7 +117,7 @@ impl Tally {
 
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn contended_percent(&self) -> f64 {
-        100.0 * Self::get(&self.contended) as f64 / Self::get(&self.asked) as f64
+        100.0 * Self::get(&self.contended) as f64 / Self::get(&self.requests) as f64
     }
 }
 
@@ -133,10 +133,10 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
             let mut consumer = reading.sidecar.consumer(HttpVersion::Http1);
             let enough = || {
                 Tally::get(&tally.answers) >= wanted
-                    || Tally::get(&tally.asked) >= wanted * ATTEMPTS
+                    || Tally::get(&tally.requests) >= wanted * ATTEMPTS
             };
             while !enough() {
-                tally.asked.fetch_add(1, Ordering::SeqCst);
+                tally.requests.fetch_add(1, Ordering::SeqCst);
                 let got = consumer.get(&format!("/v2/{mode}s/{key}")).await.unwrap();
                 if got.status == 503 {
                     let failed = got.failed_sources("contended", 503);

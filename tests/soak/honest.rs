@@ -42,7 +42,7 @@ async fn reads(
     while goes_on(&mut stop, PAUSE).await {
         let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
         tally.count(match consumer.get(&path).await {
-            Ok(got) => became(&got),
+            Ok(got) => outcome(&got),
             Err(why) => format!("cut off: {why}"),
         });
     }
@@ -50,7 +50,7 @@ async fn reads(
 }
 
 /// The outcome of an honest consumer's request, in a few words.
-fn became(got: &ClientResponse) -> String {
+fn outcome(got: &ClientResponse) -> String {
     if got.status == 200 {
         return "200".to_owned();
     }
@@ -64,9 +64,9 @@ async fn invalidates(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> 
     let mut tally = Tally::default();
     while goes_on(&mut stop, BETWEEN_INVALIDATIONS).await {
         let keys: Vec<String> = (0..3).map(|_| fastrand::u32(..KEYS).to_string()).collect();
-        let asked =
+        let request =
             write("/invalidate", &json!({"domain": "customer", "keys": keys, "wait": "none"}));
-        tally.count(sidecar.send_admin(asked).await.status.to_string());
+        tally.count(sidecar.send_admin(request).await.status.to_string());
     }
     ("invalidations", tally)
 }

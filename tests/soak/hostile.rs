@@ -110,8 +110,8 @@ async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Cou
     while goes_on(&mut stop, Duration::from_millis(3)).await {
         n += 1;
         let Ok(mut wire) = wire::Wire::open_patiently(sidecar.listen()).await else { continue };
-        let asked = wire.ask(&wire::get(&format!("/v2/customers/gone-{n}"), "")).await;
-        tally.count(if asked.is_ok() { "gone" } else { "cut off" });
+        let sent = wire.ask(&wire::get(&format!("/v2/customers/gone-{n}"), "")).await;
+        tally.count(if sent.is_ok() { "gone" } else { "cut off" });
     }
     ("hang-ups", tally)
 }
@@ -124,8 +124,8 @@ async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) 
         let Ok(connection) = Connection::open(&to, HttpVersion::Http2).await else { continue };
         let (answers, _) = tokio::sync::mpsc::unbounded_channel();
         let path = format!("/v2/customers/reset-{}", fastrand::u32(..));
-        let asked = connection.at_once(&path, 100, &answers);
-        let _ = tokio::time::timeout(Duration::from_millis(2), asked).await;
+        let requests = connection.at_once(&path, 100, &answers);
+        let _ = tokio::time::timeout(Duration::from_millis(2), requests).await;
         tally.count("a hundred streams");
     }
     ("resets", tally)

@@ -259,7 +259,7 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
         "bfb_source_resends_total{source=\"orders\"} 3",
         "bfb_source_retries_total{source=\"orders\"} 0",
     ] {
-        assert!(text.lines().any(|met| met == line), "{line} is not in\n{text}");
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
 }
 

@@ -33,8 +33,8 @@ async fn the_deadline_bounds_everything() {
     let upstream = Upstream::plain().await;
     upstream.answers("/never", [Reply::never()]);
     let client = setup(upstream.origin()).with(|source| source.retries = 5).client();
-    let asked = TestRequest { within: Duration::from_millis(80), ..default_request() };
-    let (answer, attempts) = asked.of(&client, "/never").await;
+    let request = TestRequest { within: Duration::from_millis(80), ..default_request() };
+    let (answer, attempts) = request.of(&client, "/never").await;
     assert!(answer.unwrap_err().detail.contains("what the deadline left"));
     assert_eq!(attempts.len(), 1);
 }
@@ -68,7 +68,7 @@ async fn who_waits_for_a_slot_waits_until_the_deadline() {
 #[tokio::test]
 async fn trouble_is_retried_and_each_request_has_a_span_of_its_own() {
     let ok = || Reply::json("1");
-    for trouble in [
+    for failure in [
         Reply::status(503),
         Reply::status(500),
         Reply::status(429),
@@ -81,12 +81,15 @@ async fn trouble_is_retried_and_each_request_has_a_span_of_its_own() {
         Reply::json("<p>").typed("text/html"),
     ] {
         let upstream = Upstream::plain().await;
-        upstream.answers("/", [trouble.clone(), trouble, ok()]);
+        upstream.answers("/", [failure.clone(), failure, ok()]);
         let client = setup(upstream.origin()).with(|source| source.retries = 2).client();
         let (answer, attempts) = default_request().of(&client, "/").await;
         part(answer.unwrap());
-        let spans: std::collections::HashSet<_> =
-            upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+        let spans: std::collections::HashSet<_> = upstream
+            .received()
+            .iter()
+            .map(|request| request.header("traceparent").to_owned())
+            .collect();
         assert_eq!((attempts.len(), spans.len()), (3, 3));
         assert!(attempts[0].reason.is_some() && attempts[2].reason.is_none());
     }
@@ -156,8 +159,8 @@ async fn retry_after_is_waited_for_or_not_at_all() {
 async fn an_outage_is_not_multiplied() {
     let upstream = Upstream::plain().await;
     // A 429 is retried, but the breaker does not count it, so only the budget limits the retries.
-    upstream.handles("/", |seen| {
-        if seen.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
+    upstream.handles("/", |request| {
+        if request.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
     });
     let mut registry = prometheus_client::registry::Registry::with_prefix("bfb");
     let mut setup = setup(upstream.origin()).with(|source| source.retries = 9);
@@ -230,9 +233,9 @@ async fn a_cancelled_request_gives_back_what_it_held() {
         .with(|source| source.concurrency = NonZeroUsize::new(2).unwrap())
         .client();
     for sent in 1..=40 {
-        let asked = default_request();
+        let request = default_request();
         tokio::select! {
-            _ = asked.of(&client, "/never") => panic!("it never answers"),
+            _ = request.of(&client, "/never") => panic!("it never answers"),
             _ = upstream.requests(sent) => {}
         }
     }

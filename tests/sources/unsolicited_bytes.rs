@@ -39,7 +39,7 @@ impl ScriptedServer {
     async fn start(answer: impl Fn(Place, &str) -> Vec<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, requests) = watch::channel(Vec::new());
+        let (sender, requests) = watch::channel(Vec::new());
         let answer = Arc::new(answer);
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -47,7 +47,7 @@ impl ScriptedServer {
             while let Ok((stream, _)) = listener.accept().await {
                 connection += 1;
                 stream.set_nodelay(true).unwrap();
-                connections.spawn(serve(stream, connection, Arc::clone(&answer), seen.clone()));
+                connections.spawn(serve(stream, connection, Arc::clone(&answer), sender.clone()));
             }
         });
         Self { address, requests, server }
@@ -60,7 +60,7 @@ impl ScriptedServer {
     /// The connections over which a target was requested.
     fn connections_of(&self, target: &str) -> Vec<usize> {
         let requests = self.requests.borrow();
-        let of_target = requests.iter().filter(|(_, asked)| asked == target);
+        let of_target = requests.iter().filter(|(_, requested)| requested == target);
         of_target.map(|(connection, _)| *connection).collect()
     }
 }
@@ -69,7 +69,7 @@ async fn serve(
     mut stream: TcpStream,
     connection: usize,
     answer: Arc<impl Fn(Place, &str) -> Vec<String> + Send + Sync + 'static>,
-    seen: watch::Sender<Vec<(usize, String)>>,
+    requests: watch::Sender<Vec<(usize, String)>>,
 ) -> Option<()> {
     for request in 1.. {
         let mut head = Vec::new();
@@ -78,7 +78,7 @@ async fn serve(
         }
         let head = String::from_utf8(head).unwrap();
         let target = head.split(' ').nth(1).unwrap().to_owned();
-        seen.send_modify(|all| all.push((connection, target)));
+        requests.send_modify(|all| all.push((connection, target)));
         for piece in answer(Place { connection, request }, &head) {
             stream.write_all(piece.as_bytes()).await.ok()?;
             tokio::task::yield_now().await;

@@ -83,9 +83,10 @@ impl<'p> Installation<'p> {
             "/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token",
             installation.namespace
         );
-        let asked =
+        let token_request =
             json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        installation.token = text(&admin.post(&accounts, &asked).await.object(), "/status/token");
+        installation.token =
+            text(&admin.post(&accounts, &token_request).await.object(), "/status/token");
         installation
     }
 
@@ -99,8 +100,8 @@ impl<'p> Installation<'p> {
                 for webhook in object["webhooks"].as_array_mut().unwrap() {
                     let selected =
                         webhook.pointer_mut("/namespaceSelector/matchExpressions").unwrap();
-                    let ours = json!({"key": TEST, "operator": "In", "values": [test]});
-                    selected.as_array_mut().unwrap().push(ours);
+                    let requirement = json!({"key": TEST, "operator": "In", "values": [test]});
+                    selected.as_array_mut().unwrap().push(requirement);
                 }
             }
             "ClusterRole" | "ClusterRoleBinding" => {

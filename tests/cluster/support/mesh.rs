@@ -102,8 +102,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
 /// The changes that it makes to a pod.
 fn patch(pod: &Value) -> Vec<Value> {
     let list = pod.pointer("/spec/initContainers").and_then(Value::as_array);
-    let there = list.into_iter().flatten().any(|container| container["name"] == CONTAINER);
-    if there || pod["metadata"]["annotations"][ASKS] != "true" {
+    let is_injected = list.into_iter().flatten().any(|container| container["name"] == CONTAINER);
+    if is_injected || pod["metadata"]["annotations"][ASKS] != "true" {
         return Vec::new();
     }
     let sidecar = json!({

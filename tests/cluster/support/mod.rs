@@ -31,13 +31,13 @@ pub(crate) fn until<T>(
     async move {
         let looking = async {
             loop {
-                if let Some(seen) = look().await {
-                    return seen;
+                if let Some(found) = look().await {
+                    return found;
                 }
                 tokio::time::sleep(GLANCE).await;
             }
         };
-        let seen = tokio::time::timeout(PATIENCE, looking).await;
-        seen.unwrap_or_else(|_| panic!("{place}: it never came that {what}"))
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.unwrap_or_else(|_| panic!("{place}: it never came that {what}"))
     }
 }

@@ -82,9 +82,9 @@ impl Process {
             .arg(program)
             .args(args);
         let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let pid = said.trim().parse().unwrap_or_else(|_| panic!("{name} did not start"));
+        let mut line = String::new();
+        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = line.trim().parse().unwrap_or_else(|_| panic!("{name} did not start"));
         Self { name: name.to_owned(), guard, pid, log }
     }
 

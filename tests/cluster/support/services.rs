@@ -19,7 +19,7 @@ const HEAD_LINES_MAX: usize = 20;
 /// The endpoints behind each Service, by its cluster address and port.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
-    known: Arc<Mutex<HashMap<String, Service>>>,
+    services: Arc<Mutex<HashMap<String, Service>>>,
 }
 
 /// The endpoints of one Service.
@@ -33,7 +33,7 @@ struct Service {
 impl Services {
     /// Replaces the endpoints of a Service.
     pub(crate) fn set(&self, address: &str, behind: Vec<SocketAddr>) {
-        self.known.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
+        self.services.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
     }
 
     /// Ends all connections to a Service, and waits until the API server has closed its side of
@@ -56,12 +56,12 @@ impl Services {
     }
 
     fn service(&self, address: &str) -> Service {
-        self.known.lock().unwrap().get(address).cloned().unwrap_or_default()
+        self.services.lock().unwrap().get(address).cloned().unwrap_or_default()
     }
 
     async fn connect(self, stream: UnixStream) -> Option<()> {
         let mut stream = BufReader::new(stream);
-        let service = self.service(&asked(&mut stream).await?);
+        let service = self.service(&connect_target(&mut stream).await?);
         let mut cut = service.cut.subscribe();
         let Some(mut behind) = reach(&service.behind).await else {
             return stream.write_all(b"HTTP/1.1 503 nobody answers\r\n\r\n").await.ok();
@@ -85,7 +85,7 @@ async fn reach(behind: &[SocketAddr]) -> Option<TcpStream> {
 }
 
 /// The address that a `CONNECT` names.
-async fn asked(stream: &mut BufReader<UnixStream>) -> Option<String> {
+async fn connect_target(stream: &mut BufReader<UnixStream>) -> Option<String> {
     let mut head = Vec::new();
     for _ in 0..HEAD_LINES_MAX {
         let mut line = String::new();

@@ -23,7 +23,7 @@ pub(crate) struct Tally {
     /// Pods that the API server refused, or let in without a sidecar.
     pub(crate) wrong: usize,
     /// The reason for the first of those.
-    pub(crate) said: Option<String>,
+    pub(crate) first_reason: Option<String>,
     /// Pods that got no answer.
     pub(crate) unanswered: usize,
 }
@@ -88,12 +88,14 @@ fn note(tally: &watch::Sender<Tally>, answer: Result<Answer, String>) {
         Ok(answer) if answer.is_done() && is_injected(&answer.body) => tally.injected += 1,
         Ok(answer) => {
             tally.wrong += 1;
-            tally.said.get_or_insert_with(|| format!("{}: {}", answer.status, said(&answer.body)));
+            tally
+                .first_reason
+                .get_or_insert_with(|| format!("{}: {}", answer.status, reason(&answer.body)));
         }
         Err(_) => tally.unanswered += 1,
     });
 }
 
-fn said(body: &Value) -> String {
+fn reason(body: &Value) -> String {
     body["message"].as_str().map_or_else(|| "let in without a sidecar".to_owned(), str::to_owned)
 }
