@@ -1,7 +1,7 @@
-//! Beside every consumer: manifests through the real binary. What comes out is held by snapshots,
-//! by the schemas of Kubernetes, by the *restricted* Pod Security Standard, and by what must hold
-//! of all of it: nothing that was there is touched, a second time changes nothing, and `--uninject`
-//! gives back what was there.
+//! `bfb inject` as a process: the rewritten manifests are compared with snapshots, and validated by
+//! the schemas of Kubernetes and the *restricted* Pod Security Standard. For each of them,
+//! injection changes no byte of the original, a second injection changes nothing, and `--uninject`
+//! restores the original.
 
 mod annotations;
 mod cases;
@@ -27,15 +27,15 @@ use serde_json::Value;
 
 use crate::support::sidecar::bfb;
 
-/// What `bfb inject` said.
-struct Said {
+/// The exit code and the output of `bfb inject`.
+struct InjectOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
 /// Runs `bfb inject -f -` on `text`.
-fn inject(args: &[&str], text: &str) -> Said {
+fn inject(args: &[&str], text: &str) -> InjectOutput {
     let mut command = bfb();
     command.args(["inject", "-f", "-"]).args(args);
     let mut child = command
@@ -48,20 +48,20 @@ fn inject(args: &[&str], text: &str) -> Said {
     let text = text.to_owned();
     let writing = std::thread::spawn(move || stdin.write_all(text.as_bytes()));
     let output = child.wait_with_output().unwrap();
-    // Arguments that are wrong are refused before anything is read.
+    // Invalid arguments are refused before standard input is read.
     if let Err(error) = writing.join().unwrap() {
         assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{output:?}");
     }
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    InjectOutput { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-/// The text of what must succeed.
+/// The rewritten text. Asserts that the command succeeds.
 #[track_caller]
 pub(crate) fn injected(args: &[&str], text: &str) -> String {
-    let said = inject(args, text);
-    assert_eq!(said.code, Some(0), "{}", said.err);
-    said.out
+    let output = inject(args, text);
+    assert_eq!(output.code, Some(0), "{}", output.err);
+    output.out
 }
 
 /// Test data, sorted: each with its name, its text, and the arguments in its first line
@@ -88,7 +88,7 @@ pub(crate) fn documents(text: &str) -> Vec<Value> {
     manifest::documents(Path::new("result"), text).unwrap()
 }
 
-/// All that must hold of a manifest that was injected.
+/// Asserts every promise for an injected manifest.
 #[track_caller]
 fn holds(name: &str, args: &[&str], before: &str, after: &str) {
     assert!(
@@ -103,7 +103,7 @@ fn holds(name: &str, args: &[&str], before: &str, after: &str) {
     }
 }
 
-/// Whether `part` is what is left of `whole` if some bytes are left out.
+/// Whether `part` is a subsequence of `whole`.
 fn is_subsequence(part: &[u8], whole: &[u8]) -> bool {
     let mut whole = whole.iter();
     part.iter().all(|byte| whole.any(|other| other == byte))

@@ -1,4 +1,4 @@
-//! The annotations of a pod: those of the table of settings, found by their names and checked.
+//! The annotations of the table of settings: finds them by name, and checks their values.
 
 use std::borrow::Cow;
 
@@ -8,10 +8,10 @@ use crate::settings::{self, Annotation, AnnotationForm, AnnotationWriter, Settin
 
 pub(super) use crate::settings::ANNOTATION_PREFIX as PREFIX;
 
-/// What `bfb.dev/status` says of a pod that has its sidecar.
+/// The value of `bfb.dev/status` in a pod that has its sidecar.
 pub(super) const STATUS_INJECTED: &str = "injected";
 
-/// A setting that is an annotation.
+/// A setting that a pod can have as an annotation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PodSetting {
     setting: &'static Setting,
@@ -19,28 +19,28 @@ pub(super) struct PodSetting {
 }
 
 impl PodSetting {
-    /// Its name, without the prefix.
+    /// The annotation's name without the prefix.
     pub(super) fn name(self) -> &'static str {
         self.setting.name
     }
 
-    /// Its whole name.
+    /// The annotation's name with the prefix.
     pub(super) fn full_name(self) -> String {
         self.setting.annotation_name()
     }
 
-    /// What holds without it.
+    /// The default, for a message.
     pub(super) fn default_text(self) -> Cow<'static, str> {
         self.setting.annotation_default()
     }
 
-    /// The variable that its value becomes as it is, if it does.
+    /// The sidecar's variable that gets the value unchanged, if there is one.
     pub(super) fn passthrough_variable(self) -> Option<String> {
         self.setting.variable().filter(|_| self.setting.is_passed_through())
     }
 
-    /// Checks a value. None is read that is longer than any can be, so that no check need be quick
-    /// on long ones.
+    /// Checks a value. Its length is checked first, so that the other checks only see short texts,
+    /// and need not be fast on long ones.
     pub(super) fn check(self, text: &str) -> Result<(), ExpectedText> {
         let max_bytes = if self.annotation.writer == AnnotationWriter::Bfb {
             parse::BFB_VALUE_MAX_BYTES
@@ -79,7 +79,7 @@ impl PodSetting {
     }
 }
 
-/// Every annotation there is, in the order of the table.
+/// All annotations, in the order of the table.
 pub(super) fn annotations() -> impl Iterator<Item = PodSetting> {
     settings::annotations().filter_map(|setting| {
         setting.annotation.map(|annotation| PodSetting { setting, annotation })
@@ -91,8 +91,8 @@ pub(super) fn find(name: &str) -> Option<PodSetting> {
     annotations().find(|row| row.name() == name)
 }
 
-/// The annotation that was probably meant.
+/// The annotation with the most similar name, for a hint.
 pub(super) fn nearest_to(name: &str) -> Option<&'static str> {
-    let is_for_people = |row: &PodSetting| row.annotation.writer != AnnotationWriter::Bfb;
-    nearest(name, annotations().filter(is_for_people).map(PodSetting::name))
+    let is_set_by_people = |row: &PodSetting| row.annotation.writer != AnnotationWriter::Bfb;
+    nearest(name, annotations().filter(is_set_by_people).map(PodSetting::name))
 }

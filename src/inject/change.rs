@@ -1,8 +1,8 @@
-//! What is added to a pod, and what is taken away again: each change names a collection of the pod
-//! as it was, and the entries that come into it or leave it.
+//! The changes of a pod: additions and removals. Each names a collection of the unchanged pod, and
+//! the entries that are added to it or removed from it.
 //!
-//! Nothing is ever replaced but a `null`, so an addition is undone by a removal. The same list
-//! becomes a JSON Patch (RFC 6902) for an admission review, and splices for a manifest's text.
+//! An addition replaces nothing but a `null`, so a removal undoes it. The same additions become a
+//! JSON Patch (RFC 6902) for an admission review, and edits of a manifest's text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,16 +11,16 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// A place in a pod.
+/// The path of a value in a pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FieldPath(Vec<PathStep>);
 
-/// One step down.
+/// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum PathStep {
-    /// To a member of an object.
+    /// Into a member of an object.
     Key(String),
-    /// To an item of a list.
+    /// Into an item of a list.
     Item(usize),
 }
 
@@ -30,19 +30,19 @@ impl FieldPath {
         Self::default()
     }
 
-    /// The member `key` of this.
+    /// The path of the member `key`.
     #[must_use]
     pub(super) fn key(&self, key: &str) -> Self {
         self.child(PathStep::Key(key.to_owned()))
     }
 
-    /// The item `index` of this.
+    /// The path of the item `index`.
     #[must_use]
     pub(super) fn item(&self, index: usize) -> Self {
         self.child(PathStep::Item(index))
     }
 
-    /// `below`, seen from above this.
+    /// The path of `below`, which is relative to this path.
     #[must_use]
     pub(super) fn join(&self, below: &Self) -> Self {
         Self(self.0.iter().chain(&below.0).cloned().collect())
@@ -53,13 +53,13 @@ impl FieldPath {
         &self.0
     }
 
-    /// The collection that this is an entry of, and the step to it; `None` for the root.
+    /// The path of the collection that holds this entry, and the entry's step; `None` for the root.
     pub(super) fn parent(&self) -> Option<(Self, &PathStep)> {
         let (last, rest) = self.0.split_last()?;
         Some((Self(rest.to_vec()), last))
     }
 
-    /// The innermost list on the way here, if there is one, and the steps from there.
+    /// The path of the innermost list above this value, if there is one, and the steps from there.
     pub(super) fn split_at_last_item(&self) -> (Option<Self>, &[PathStep]) {
         match self.0.iter().rposition(|step| matches!(step, PathStep::Item(_))) {
             Some(at) => (Some(Self(self.0[..at].to_vec())), &self.0[at..]),
@@ -67,7 +67,7 @@ impl FieldPath {
         }
     }
 
-    /// What stands here.
+    /// The value at this path.
     pub(super) fn find_in<'v>(&self, root: &'v Value) -> Option<&'v Value> {
         self.0.iter().try_fold(root, |value, step| match step {
             PathStep::Key(key) => value.get(key),
@@ -97,28 +97,28 @@ impl fmt::Display for FieldPath {
     }
 }
 
-/// Entries that come into a collection.
+/// Entries that are added to a collection.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Addition {
     /// The collection.
     pub(super) into: FieldPath,
     /// The entries.
     pub(super) entries: AddedEntries,
-    /// Whether a `null` stands where the collection shall be.
+    /// Whether the collection replaces a `null`.
     pub(super) replaces_null: bool,
 }
 
-/// What comes into a collection.
+/// The entries of an addition.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum AddedEntries {
-    /// Members of an object, none of which was there.
+    /// New members of an object.
     Members(Vec<(String, Value)>),
-    /// Items in front of a list.
+    /// Items before the first of a list.
     Items(Vec<Value>),
 }
 
 impl AddedEntries {
-    /// The collection that holds these and nothing else.
+    /// The collection of these entries alone.
     pub(super) fn into_collection(self) -> Value {
         match self {
             Self::Members(members) => Value::Object(members.into_iter().collect()),
@@ -127,16 +127,16 @@ impl AddedEntries {
     }
 }
 
-/// All that is added to one pod; each collection is named once.
+/// Everything that is added to one pod. No two additions have the same collection.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Additions {
     list: Vec<Addition>,
-    /// Where in `list` the members of an object are: a pod has thousands of containers if somebody
-    /// wants it to.
+    /// The index in `list` of the members of each object. Without it, a pod with thousands of
+    /// containers would take quadratic time.
     member_positions: HashMap<FieldPath, usize>,
 }
 
-/// One step of a JSON Patch. Additions need no other.
+/// One operation of a JSON Patch. Additions need only `add`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct PatchOperation<'a> {
     op: &'static str,
@@ -150,7 +150,7 @@ impl<'a> PatchOperation<'a> {
     }
 }
 
-/// Additions as the JSON Patch of a pod, written without a tree of it.
+/// Additions as a JSON Patch, serialized without an intermediate tree.
 #[derive(Debug)]
 pub struct JsonPatch<'a>(&'a Additions);
 
@@ -180,23 +180,23 @@ impl Addition {
 }
 
 impl Additions {
-    /// Each addition, in no order that matters.
+    /// The additions. Their order does not matter.
     pub(super) fn list(&self) -> &[Addition] {
         &self.list
     }
 
-    /// The same as a JSON Patch of the pod: `add` and nothing else.
+    /// The additions as a JSON Patch of the pod, with `add` operations only.
     pub fn patch(&self) -> JsonPatch<'_> {
         JsonPatch(self)
     }
 
-    /// The pod with all of it; `false` where it is not the pod that this was made for.
+    /// Applies all additions to the pod; `false` if they were made for another pod.
     #[must_use]
     pub fn apply(&self, pod: &mut Value) -> bool {
-        self.list.iter().all(|Addition { into, entries, replaces_null: over_null }| {
+        self.list.iter().all(|Addition { into, entries, replaces_null }| {
             let Some(collection) = into.find_in_mut(pod) else { return false };
             match (collection, entries) {
-                (null @ Value::Null, entries) if *over_null => {
+                (null @ Value::Null, entries) if *replaces_null => {
                     *null = entries.clone().into_collection();
                 }
                 (Value::Object(object), AddedEntries::Members(members)) => {
@@ -211,7 +211,7 @@ impl Additions {
         })
     }
 
-    /// Adds members to the object at `into`, and makes it where `pod` has none.
+    /// Adds members to the object at `into`, which is created if `pod` has none.
     pub(super) fn add_members(
         &mut self,
         pod: &Value,
@@ -223,7 +223,7 @@ impl Additions {
             return self.add_members(pod, &parent, vec![(key.clone(), Value::Object(object))]);
         }
         let existing_addition =
-            self.member_positions.get(into).and_then(|nth| self.list.get_mut(*nth));
+            self.member_positions.get(into).and_then(|index| self.list.get_mut(*index));
         if let Some(Addition { entries: AddedEntries::Members(existing), .. }) = existing_addition {
             return existing.extend(members);
         }
@@ -231,7 +231,7 @@ impl Additions {
         self.push(pod, into, AddedEntries::Members(members));
     }
 
-    /// Adds items in front of the list at `into`, and makes it where `pod` has none.
+    /// Adds items before the first of the list at `into`, which is created if `pod` has none.
     pub(super) fn add_items(&mut self, pod: &Value, into: &FieldPath, items: Vec<Value>) {
         match (into.find_in(pod), into.parent()) {
             (None, Some((parent, PathStep::Key(key)))) => {
@@ -242,52 +242,52 @@ impl Additions {
     }
 
     fn push(&mut self, pod: &Value, into: &FieldPath, entries: AddedEntries) {
-        let over_null = into.find_in(pod).is_some_and(Value::is_null);
-        self.list.push(Addition { into: into.clone(), entries, replaces_null: over_null });
+        let replaces_null = into.find_in(pod).is_some_and(Value::is_null);
+        self.list.push(Addition { into: into.clone(), entries, replaces_null });
     }
 }
 
-/// Entries that leave a collection.
+/// Entries that are removed from a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Removal {
     /// The collection.
     pub(super) from: FieldPath,
-    /// The entries, all of which are there.
+    /// The entries, all of which exist.
     pub(super) entries: RemovedEntries,
 }
 
-/// What leaves a collection.
+/// The entries of a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RemovedEntries {
     /// Members of an object.
     Keys(Vec<String>),
-    /// Items of a list, ascending.
+    /// Indices of items of a list, ascending.
     Items(Vec<usize>),
 }
 
-/// All that is taken from one pod.
+/// Everything that is removed from one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Removals {
     list: Vec<Removal>,
-    /// Where in `list` the members are that leave an object.
+    /// The index in `list` of the removed members of each object.
     member_positions: HashMap<FieldPath, usize>,
-    /// Collections that were empty before anything was added: these stay, and empty.
-    emptied: Vec<FieldPath>,
+    /// Collections that were empty before the injection, and stay, empty.
+    empty_collections: Vec<FieldPath>,
 }
 
 impl Removals {
-    /// Each removal; no two from the same collection, and none from within what another one
+    /// The removals. No two have the same collection, and none is within an entry that another one
     /// removes.
     pub(super) fn list(&self) -> &[Removal] {
         &self.list
     }
 
-    /// Collections that are left empty because they were empty before.
-    pub(super) fn emptied(&self) -> &[FieldPath] {
-        &self.emptied
+    /// Collections that stay, empty, since they were empty before the injection.
+    pub(super) fn empty_collections(&self) -> &[FieldPath] {
+        &self.empty_collections
     }
 
-    /// The pod without all of it; `false` where it is not the pod that this was made for.
+    /// Applies all removals to the pod; `false` if they were made for another pod.
     #[must_use]
     pub(super) fn apply(&self, pod: &mut Value) -> bool {
         self.list.iter().all(|Removal { from, entries }| match (from.find_in_mut(pod), entries) {
@@ -299,8 +299,8 @@ impl Removals {
         })
     }
 
-    /// Takes `which` from `from`. Where nothing else is left, the collection goes too, unless it
-    /// `stays`.
+    /// Removes entries from the collection at `from`. A collection that has no other entries is
+    /// removed too, unless it is one that `must_keep` names: that one stays, empty.
     pub(super) fn remove(
         &mut self,
         pod: &Value,
@@ -308,27 +308,27 @@ impl Removals {
         entries: RemovedEntries,
         must_keep: &impl Fn(&FieldPath) -> bool,
     ) {
-        let (removed_count, total_count) = match (from.find_in(pod), &entries) {
+        let has_other_entries = match (from.find_in(pod), &entries) {
             (Some(Value::Object(object)), RemovedEntries::Keys(keys)) => {
-                (self.count_removed(from) + keys.len(), object.len())
+                self.count_removed(from) + keys.len() < object.len()
             }
-            (Some(Value::Array(list)), RemovedEntries::Items(items)) => (items.len(), list.len()),
+            (Some(Value::Array(list)), RemovedEntries::Items(items)) => items.len() < list.len(),
             _ => return,
         };
         match from.parent() {
-            _ if removed_count < total_count => self.push(from, entries),
+            _ if has_other_entries => self.push(from, entries),
             Some((parent, PathStep::Key(key))) if !must_keep(from) => {
                 self.drop_removal(from);
                 self.remove(pod, &parent, RemovedEntries::Keys(vec![key.clone()]), must_keep);
             }
             _ => {
                 self.push(from, entries);
-                self.emptied.push(from.clone());
+                self.empty_collections.push(from.clone());
             }
         }
     }
 
-    /// The members that leave `from` so far.
+    /// The members that are removed from `from` so far.
     fn removed_keys(&mut self, from: &FieldPath) -> Option<&mut Vec<String>> {
         match &mut self.list.get_mut(*self.member_positions.get(from)?)?.entries {
             RemovedEntries::Keys(keys) => Some(keys),
@@ -340,13 +340,14 @@ impl Removals {
         self.removed_keys(from).map_or(0, |keys| keys.len())
     }
 
-    /// Drops the removal of members of `from`, since all of it leaves.
+    /// Drops the removal of members of `from`, since `from` itself is removed.
     fn drop_removal(&mut self, from: &FieldPath) {
-        let Some(nth) = self.member_positions.remove(from) else { return };
-        self.list.swap_remove(nth);
-        if let Some(Removal { from: moved, entries: RemovedEntries::Keys(_) }) = self.list.get(nth)
+        let Some(index) = self.member_positions.remove(from) else { return };
+        self.list.swap_remove(index);
+        if let Some(Removal { from: other, entries: RemovedEntries::Keys(_) }) =
+            self.list.get(index)
         {
-            self.member_positions.insert(moved.clone(), nth);
+            self.member_positions.insert(other.clone(), index);
         }
     }
 
@@ -363,15 +364,15 @@ impl Removals {
     }
 }
 
-/// Takes the items at these places, ascending, out of a list; `false` where one of them is not
-/// there.
-fn remove_items(list: &mut Vec<Value>, items: &[usize]) -> bool {
-    let are_present = items.last().is_none_or(|last| *last < list.len());
-    let mut nth = 0;
-    let mut remaining = items.iter().copied().peekable();
+/// Removes the items at these indices, ascending, from a list; `false` if one of them does not
+/// exist.
+fn remove_items(list: &mut Vec<Value>, indices: &[usize]) -> bool {
+    let are_present = indices.last().is_none_or(|last| *last < list.len());
+    let mut index = 0;
+    let mut remaining = indices.iter().copied().peekable();
     list.retain(|_| {
-        nth += 1;
-        remaining.next_if_eq(&(nth - 1)).is_none()
+        index += 1;
+        remaining.next_if_eq(&(index - 1)).is_none()
     });
     are_present
 }

@@ -1,23 +1,23 @@
-//! What the sidecar asks of its node, and what it may take: requests and limits that fit its memory
-//! for datasets, and that leave the pod in the class of service that it had.
+//! The resource requests and limits of the sidecar's container. They follow from its memory for
+//! datasets, and keep the pod in the quality-of-service class that it had.
 
 use serde_json::{Value, json};
 
 use super::parse;
+use super::pod_annotations::{PodAnnotations, annotation_path};
 use super::refusal::{InjectionRefusal, RefusalReason};
-use super::sidecar_settings::{PodAnnotations, annotation_path};
 use crate::resources::MemoryLimit;
 use crate::settings::{DEFAULT_CPU_REQUEST, MemorySize};
 
 const MI: u64 = 1 << 20;
-/// The process itself, beside its datasets.
+/// The memory of the process beside its datasets.
 const PROCESS_BYTES: u64 = 32 * MI;
-/// Datasets in the air, and those that memory holds while they are being replaced.
+/// The memory of datasets in flight, and of datasets that are still held while they are replaced.
 const IN_FLIGHT_BYTES: u64 = 192 * MI;
-/// The share of a CPU in a pod of class Guaranteed, where the request is the limit too.
+/// The CPU request in a pod of the class Guaranteed, where it is the limit too.
 const CPU_GUARANTEED: &str = "250m";
 
-/// Quantities, as Kubernetes writes them.
+/// Requests and limits, as quantities of Kubernetes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ContainerResources {
     cpu_request: String,
@@ -27,7 +27,7 @@ pub(super) struct ContainerResources {
 }
 
 impl ContainerResources {
-    /// As a container has them.
+    /// The `resources` of the container.
     pub(super) fn to_value(&self) -> Value {
         let mut value = json!({
             "requests": {"cpu": self.cpu_request, "memory": self.memory_request},
@@ -40,16 +40,18 @@ impl ContainerResources {
     }
 }
 
-/// The sidecar's, or what contradicts itself in them.
+/// The resources of the sidecar, or every contradiction between them.
 pub(super) fn container_resources(
     annotations: &PodAnnotations<'_>,
-    guaranteed: bool,
+    is_guaranteed: bool,
 ) -> Result<ContainerResources, Vec<InjectionRefusal>> {
     let annotation = |name: &str| annotations.get(name).map(str::to_owned);
     let memory = annotations.get("memory").and_then(|text| text.parse::<MemorySize>().ok());
     let MemorySize(datasets) = memory.unwrap_or_default();
-    let (memory_request, memory_limit) = (annotation("memory-request"), annotation("memory-limit"));
-    let (cpu_request, cpu_limit) = (annotation("cpu-request"), annotation("cpu-limit"));
+    let memory_request = annotation("memory-request");
+    let memory_limit = annotation("memory-limit");
+    let cpu_request = annotation("cpu-request");
+    let cpu_limit = annotation("cpu-limit");
 
     let limit = memory_limit.clone().unwrap_or_else(|| {
         let usual = mebibytes(
@@ -57,19 +59,19 @@ pub(super) fn container_resources(
         );
         memory_request
             .clone()
-            .filter(|request| guaranteed || is_above(request, &usual))
+            .filter(|request| is_guaranteed || is_above(request, &usual))
             .unwrap_or(usual)
     });
     let request = memory_request.unwrap_or_else(|| {
         let usual = mebibytes(datasets.saturating_add(PROCESS_BYTES));
-        if guaranteed || is_above(&usual, &limit) { limit.clone() } else { usual }
+        if is_guaranteed || is_above(&usual, &limit) { limit.clone() } else { usual }
     });
     let cpu = cpu_request.unwrap_or_else(|| {
-        let usual = if guaranteed { CPU_GUARANTEED } else { DEFAULT_CPU_REQUEST };
-        let less = cpu_limit.clone().filter(|limit| guaranteed || is_above(usual, limit));
-        less.unwrap_or_else(|| usual.to_owned())
+        let usual = if is_guaranteed { CPU_GUARANTEED } else { DEFAULT_CPU_REQUEST };
+        let lower_limit = cpu_limit.clone().filter(|limit| is_guaranteed || is_above(usual, limit));
+        lower_limit.unwrap_or_else(|| usual.to_owned())
     });
-    let cpu_limit = cpu_limit.or_else(|| guaranteed.then(|| cpu.clone()));
+    let cpu_limit = cpu_limit.or_else(|| is_guaranteed.then(|| cpu.clone()));
 
     let mut refusals = Vec::new();
     let mut compare = |resource, name, request: &str, limit: &str| {
@@ -105,16 +107,16 @@ pub(super) fn container_resources(
     if refusals.is_empty() { Ok(resources) } else { Err(refusals) }
 }
 
-/// Whether the pod is of the class Guaranteed: every container has limits, and requests nothing
-/// else.
+/// Whether a pod with these containers has the quality-of-service class Guaranteed: every container
+/// has limits, and its requests are equal to them.
 pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> bool {
     let mut has_containers = false;
     for container in containers {
         has_containers = true;
         for resource in ["cpu", "memory"] {
-            let of =
+            let quantity =
                 |kind: &str| parse_quantity(container.get("resources")?.get(kind)?.get(resource)?);
-            let is_fixed = match (of("requests"), of("limits")) {
+            let is_fixed = match (quantity("requests"), quantity("limits")) {
                 (None, Some(limit)) => limit > 0.0,
                 (Some(request), Some(limit)) => {
                     limit > 0.0 && (request - limit).abs() <= limit * 1e-9
@@ -129,7 +131,7 @@ pub(super) fn is_guaranteed<'v>(containers: impl Iterator<Item = &'v Value>) -> 
     has_containers
 }
 
-/// A quantity as it stands in a pod: text, or a number.
+/// A quantity in a pod, which is a text or a number.
 fn parse_quantity(value: &Value) -> Option<f64> {
     match value {
         Value::String(text) => parse::quantity(text).ok(),
@@ -138,7 +140,7 @@ fn parse_quantity(value: &Value) -> Option<f64> {
     }
 }
 
-/// Whether one quantity is more than another.
+/// Whether one quantity is greater than another.
 fn is_above(one: &str, other: &str) -> bool {
     match (parse::quantity(one), parse::quantity(other)) {
         (Ok(one), Ok(other)) => one > other * (1.0 + 1e-9),

@@ -1,9 +1,9 @@
-//! The decision on one pod: what is added to it, or why nothing is; and what is taken away again.
-//! Pure.
+//! The decision on one pod: the additions that inject its sidecar, or the reason why there are
+//! none; and the removals that uninject it. Pure.
 //!
-//! Everything that is added can be told from what was there by its name, and what cannot is noted
-//! in `bfb.dev/undo`: whether `kubectl`'s default container is ours, and which collections were
-//! there and empty.
+//! Removals find the sidecar's container, volumes, mounts and annotations by their names. The rest
+//! is written to `bfb.dev/undo` at injection: whether `kubectl`'s default container was added, and
+//! which collections were empty.
 
 use std::collections::HashSet;
 
@@ -14,46 +14,46 @@ use super::change::{Additions, FieldPath, Removals, RemovedEntries};
 use super::pod::{
     find_malformed, find_obstacles, is_injected, list_items, name_of, parse_annotations, pod_facts,
 };
+use super::pod_annotations::{Defaults, PodAnnotations};
 use super::refusal::InjectionRefusal;
-use super::sidecar_container::{CONTAINER_NAME, VOLUME_NAMES, build_container, shared_mount};
-use super::sidecar_settings::{Defaults, PodAnnotations, SidecarSettings};
-use super::volumes;
+use super::sidecar_container::{CONTAINER_NAME, build_container, shared_mount};
+use super::sidecar_settings::SidecarSettings;
+use super::volumes::{VOLUME_NAMES, build_volumes};
 
-/// The annotation by which `kubectl logs` and `kubectl exec` know the application.
+/// The annotation that names the container for `kubectl logs` and `kubectl exec`.
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
-/// What becomes of a pod.
+/// The decision on a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum InjectOutcome {
-    /// It stays as it is.
+    /// The pod stays unchanged.
     Skip(SkipReason),
-    /// It gets a sidecar.
+    /// The pod gets a sidecar.
     Inject(Injection),
 }
 
-/// Why a pod stays as it is.
+/// Why a pod stays unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
-    /// Nothing in it asks for a sidecar.
+    /// Neither the pod nor a default asks for a sidecar.
     NotRequested,
-    /// It says `bfb.dev/inject: "false"`.
+    /// The pod has `bfb.dev/inject: "false"`.
     OptedOut,
-    /// It has one.
+    /// The pod has its sidecar.
     AlreadyInjected,
 }
 
-/// A sidecar for a pod.
+/// The injection of a sidecar into a pod.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Injection {
-    /// Its domains.
+    /// The sidecar's domains.
     pub domains: Vec<String>,
-    /// All that is added to the pod.
+    /// Everything that is added to the pod.
     pub additions: Additions,
 }
 
-/// Decides on `pod`: an object with `metadata` and `spec`, a Pod or the template of one.
-///
-/// Looks at nothing but its arguments. Every reason against it comes back, not only the first.
+/// Decides on `pod`, an object with `metadata` and `spec`: a Pod or a pod template. The error is
+/// every reason against the injection, not only the first.
 pub(super) fn inject(
     pod: &Value,
     defaults: &Defaults,
@@ -62,10 +62,10 @@ pub(super) fn inject(
     if is_injected(pod, &annotations).map_err(|refusal| vec![refusal])? {
         return Ok(InjectOutcome::Skip(SkipReason::AlreadyInjected));
     }
-    let opted_out = annotations.contains_key("inject");
+    let has_inject = annotations.contains_key("inject");
     let annotations = PodAnnotations { pod: annotations, defaults };
     let Some(domains) = annotations.domains().map_err(|refusal| vec![refusal])? else {
-        return Ok(InjectOutcome::Skip(if opted_out {
+        return Ok(InjectOutcome::Skip(if has_inject {
             SkipReason::OptedOut
         } else {
             SkipReason::NotRequested
@@ -90,36 +90,37 @@ fn build_additions(pod: &Value, settings: &SidecarSettings) -> Additions {
     let annotations = metadata.key("annotations");
     let sidecars = spec.key("initContainers");
     let volumes = spec.key("volumes");
-    let shared = if settings.unix_socket { list_items(pod, "containers").count() } else { 0 };
-    let mounts: Vec<_> =
-        (0..shared).map(|index| spec.key("containers").item(index).key("volumeMounts")).collect();
+    let mount_count = if settings.unix_socket { list_items(pod, "containers").count() } else { 0 };
+    let mounts: Vec<_> = (0..mount_count)
+        .map(|index| spec.key("containers").item(index).key("volumeMounts"))
+        .collect();
 
     let mut additions = Additions::default();
     additions.add_items(pod, &sidecars, vec![build_container(settings)]);
-    additions.add_items(pod, &volumes, volumes::build_volumes(settings));
+    additions.add_items(pod, &volumes, build_volumes(settings));
     for path in &mounts {
         additions.add_items(pod, path, vec![shared_mount()]);
     }
 
-    let touched = [&metadata, &annotations, &sidecars, &volumes].into_iter().chain(&mounts);
+    let changed = [&metadata, &annotations, &sidecars, &volumes].into_iter().chain(&mounts);
     let mut undo: Vec<String> =
-        touched.filter(|path| is_empty(path.find_in(pod))).map(ToString::to_string).collect();
-    let mut marks = vec![(format!("{PREFIX}status"), json!(STATUS_INJECTED))];
+        changed.filter(|path| is_empty(path.find_in(pod))).map(ToString::to_string).collect();
+    let mut new_annotations = vec![(format!("{PREFIX}status"), json!(STATUS_INJECTED))];
     let application = list_items(pod, "containers").next().and_then(name_of);
     if let Some(name) =
         application.filter(|_| annotations.key(DEFAULT_CONTAINER).find_in(pod).is_none())
     {
-        marks.push((DEFAULT_CONTAINER.to_owned(), json!(name)));
+        new_annotations.push((DEFAULT_CONTAINER.to_owned(), json!(name)));
         undo.insert(0, "default-container".to_owned());
     }
     if !undo.is_empty() {
-        marks.push((format!("{PREFIX}undo"), json!(undo.join(" "))));
+        new_annotations.push((format!("{PREFIX}undo"), json!(undo.join(" "))));
     }
-    additions.add_members(pod, &annotations, marks);
+    additions.add_members(pod, &annotations, new_annotations);
     additions
 }
 
-/// Whether a collection is there and holds nothing.
+/// Whether `value` is an empty collection, or `null`.
 fn is_empty(value: Option<&Value>) -> bool {
     value.is_some_and(|value| match value {
         Value::Null => true,
@@ -129,18 +130,18 @@ fn is_empty(value: Option<&Value>) -> bool {
     })
 }
 
-/// What must be taken from `pod` so that it is what it was before [`inject`]; `None` where it is
-/// not marked as injected.
+/// The removals that make `pod` what it was before [`inject`]; `None` if it is not marked as
+/// injected.
 pub(super) fn uninject(pod: &Value) -> Option<Removals> {
     let annotations = FieldPath::root().key("metadata").key("annotations");
-    let of = |name: &str| {
+    let annotation = |name: &str| {
         annotations.key(&format!("{PREFIX}{name}")).find_in(pod).and_then(Value::as_str)
     };
-    if of("status") != Some(STATUS_INJECTED) {
+    if annotation("status") != Some(STATUS_INJECTED) {
         return None;
     }
-    let undo: HashSet<&str> = of("undo").unwrap_or_default().split_whitespace().collect();
-    let must_keep = |path: &FieldPath| undo.contains(path.to_string().as_str());
+    let undo: HashSet<&str> = annotation("undo").unwrap_or_default().split_whitespace().collect();
+    let was_empty = |path: &FieldPath| undo.contains(path.to_string().as_str());
     let mut removals = Removals::default();
 
     let mut keys: Vec<String> =
@@ -149,17 +150,17 @@ pub(super) fn uninject(pod: &Value) -> Option<Removals> {
         keys.push(DEFAULT_CONTAINER.to_owned());
     }
     keys.retain(|key| annotations.key(key).find_in(pod).is_some());
-    removals.remove(pod, &annotations, RemovedEntries::Keys(keys), &must_keep);
+    removals.remove(pod, &annotations, RemovedEntries::Keys(keys), &was_empty);
 
     let spec = FieldPath::root().key("spec");
     let mut remove_named = |list: FieldPath, is_sidecar_name: &dyn Fn(&str) -> bool| {
-        let Some(Value::Array(existing)) = list.find_in(pod) else { return };
+        let Some(Value::Array(items)) = list.find_in(pod) else { return };
         let is_sidecar_item =
             |(_, item): &(usize, &Value)| name_of(item).is_some_and(is_sidecar_name);
         let indices: Vec<usize> =
-            existing.iter().enumerate().filter(is_sidecar_item).map(|(index, _)| index).collect();
+            items.iter().enumerate().filter(is_sidecar_item).map(|(index, _)| index).collect();
         if !indices.is_empty() {
-            removals.remove(pod, &list, RemovedEntries::Items(indices), &must_keep);
+            removals.remove(pod, &list, RemovedEntries::Items(indices), &was_empty);
         }
     };
     remove_named(spec.key("initContainers"), &|name| name == CONTAINER_NAME);

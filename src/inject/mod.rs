@@ -1,14 +1,14 @@
-//! Beside every consumer: the sidecar into pods of Kubernetes.
+//! Injection: adds the sidecar to pods of Kubernetes, and removes it again.
 //!
-//! `decide.rs` decides on one pod, as JSON: it comes back with [`Additions`], or with every
+//! `decide.rs` decides on one pod, given as JSON. The result is [`Additions`], or every
 //! `InjectionRefusal` at once. The additions become a JSON Patch for an admission review
 //! ([`Additions::patch`]), and [`manifest`] writes them into the text of a manifest without
-//! touching a byte of the rest. `uninject` takes them away again. Nothing of that asks a cluster
-//! or reads a file, and `webhook` (a feature of the crate) does so around it; the sidecar that a
-//! pod gets is `sidecar_container.rs` and `volumes.rs`, what may be asked of it is in the table of
-//! [`settings`](crate::settings).
+//! changing a byte of the rest. `uninject` removes them again. All of this is pure; only `webhook`
+//! (a feature of the crate) speaks to a cluster. `sidecar_container.rs` and `volumes.rs` build the
+//! sidecar of a pod, and the table of [`settings`](crate::settings) has the annotations that
+//! configure it.
 //!
-//! What goes in needs Kubernetes 1.29 or newer: an older one does not know `restartPolicy` in
+//! A sidecar needs Kubernetes 1.29 or newer: an older version ignores `restartPolicy` in
 //! `initContainers`, and would wait for the sidecar to end before it starts the application.
 
 mod annotations;
@@ -18,6 +18,7 @@ mod decide;
 pub mod manifest;
 mod parse;
 mod pod;
+mod pod_annotations;
 mod refusal;
 mod sidecar_container;
 mod sidecar_settings;
@@ -30,4 +31,4 @@ mod tests;
 
 pub use change::Additions;
 pub use decide::{Injection, SkipReason};
-pub use sidecar_settings::Defaults;
+pub use pod_annotations::Defaults;

@@ -1,30 +1,30 @@
-//! The values that annotations alone have: each word read into what it means, or what was expected
-//! instead. Those that are a flag's are read by the types of `settings`.
+//! Parses the values of annotations. The error of each parser is the expected form of the value,
+//! for a message. Annotations that stand for a flag are parsed by the types of `settings` instead.
 
 use std::net::SocketAddr;
 
-/// What was expected, for a message.
+/// The expected form of a value, for a message.
 pub(super) type ExpectedText = &'static str;
 
-/// The longest value of any annotation, in bytes: 64 domains of 63 characters, with commas between
-/// them.
+/// The longest value of an annotation of a pod's author, in bytes: 64 domains of 63 characters,
+/// with commas between them.
 pub(super) const VALUE_MAX_BYTES: usize = 4096;
-/// The longest value of those that we write ourselves: what Kubernetes takes as the annotations of
-/// one object.
+/// The longest value of an annotation that `bfb` writes, in bytes: the limit of Kubernetes for all
+/// annotations of one object.
 pub(super) const BFB_VALUE_MAX_BYTES: usize = 256 * 1024;
-/// The longest value that is one text, in bytes.
+/// The longest value that is a line of text, in bytes.
 const LINE_MAX_BYTES: usize = 1024;
 /// The most domains of one sidecar.
 const DOMAINS_MAX: usize = 64;
 
-/// What `bfb.dev/inject` says.
+/// The value of `bfb.dev/inject`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum InjectRequest {
-    /// No sidecar.
+    /// `false`: no sidecar.
     NoSidecar,
-    /// One, with the domains that are named by default.
+    /// `true`: a sidecar with the default domains.
     Default,
-    /// One, with these domains.
+    /// A sidecar with these domains.
     Domains(Vec<String>),
 }
 
@@ -33,22 +33,22 @@ pub(super) fn inject_request(text: &str) -> Result<InjectRequest, ExpectedText> 
         "false" => Ok(InjectRequest::NoSidecar),
         "true" => Ok(InjectRequest::Default),
         _ => domains(text).map(InjectRequest::Domains).map_err(|_| {
-            "the names of domains with commas between them (a lower-case letter, \
-             then lower-case letters, digits, `_` or \
-             `-`), or `true` or `false`"
+            "the names of domains with commas between them (a lower-case letter, then lower-case \
+             letters, digits, `_` or `-`), or `true` or `false`"
         }),
     }
 }
 
 /// Domains' names, with commas between them.
 pub(super) fn domains(text: &str) -> Result<Vec<String>, ExpectedText> {
-    const EXPECTED: ExpectedText = "names of domains, each once: a lower-case letter, \
-                                then lower-case letters, digits, `_` or `-`";
+    const EXPECTED: ExpectedText = "names of domains, each once: a lower-case letter, then \
+                                    lower-case letters, digits, `_` or `-`";
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim) {
-        let then = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        let is_later_char =
+            |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
         let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(then)
+            && name.chars().all(is_later_char)
             && name.len() <= 63;
         let is_reserved = matches!(name, "true" | "false") || name.ends_with(['-', '_']);
         let is_repeated = names.iter().any(|other| config_map_name(other) == config_map_name(name));
@@ -60,7 +60,7 @@ pub(super) fn domains(text: &str) -> Result<Vec<String>, ExpectedText> {
     Ok(names)
 }
 
-/// The `ConfigMap` of a domain. Kubernetes has no `_` in names.
+/// The name of a domain's `ConfigMap`. Kubernetes allows no `_` in names.
 pub(super) fn config_map_name(domain: &str) -> String {
     format!("bfb-domain-{}", domain.replace('_', "-"))
 }
@@ -69,13 +69,14 @@ pub(super) fn boolean(text: &str) -> Result<bool, ExpectedText> {
     text.parse().map_err(|_| "`\"true\"` or `\"false\"`")
 }
 
-/// Any text of one line.
+/// A line of text, without control characters.
 pub(super) fn line(text: &str) -> Result<(), ExpectedText> {
     let fits = !text.is_empty() && text.len() <= LINE_MAX_BYTES && !text.contains(char::is_control);
     if fits { Ok(()) } else { Err("one line of text, of at most 1024 bytes") }
 }
 
-/// What we note for `bfb inject --uninject`: as long as the pod has empty collections.
+/// The value of `bfb.dev/undo`, for `bfb inject --uninject`. It may be long: it lists every empty
+/// collection that injection filled.
 pub(super) fn undo(text: &str) -> Result<(), ExpectedText> {
     let fits = !text.is_empty() && !text.contains(char::is_control);
     if fits { Ok(()) } else { Err("what `bfb inject` noted there") }
@@ -88,7 +89,7 @@ pub(super) fn image(text: &str) -> Result<(), ExpectedText> {
     if fits { Ok(()) } else { Err("the name of an image") }
 }
 
-/// The sidecar's user; `None` where the platform chooses it.
+/// The sidecar's user; `None` if the platform chooses it.
 pub(super) fn user(text: &str) -> Result<Option<u32>, ExpectedText> {
     match text.parse::<u32>() {
         _ if text == "platform" => Ok(None),
@@ -97,11 +98,11 @@ pub(super) fn user(text: &str) -> Result<Option<u32>, ExpectedText> {
     }
 }
 
-/// Where consumers are answered: the addresses, and their ports.
+/// The addresses on which the sidecar serves consumers.
 pub(super) fn listen(text: &str) -> Result<Vec<SocketAddr>, ExpectedText> {
-    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, \
-         with commas between them (others would be open to the whole cluster; \
-         a Unix socket is `bfb.dev/unix-socket`)";
+    const EXPECTED: ExpectedText = "addresses on loopback such as `127.0.0.1:7080`, with commas \
+                                    between them (others would be open to the whole cluster; a \
+                                    Unix socket is `bfb.dev/unix-socket`)";
     let addresses = text.split(',').map(|address| {
         let address = address.trim().replace("localhost:", "127.0.0.1:");
         let parsed = address.parse::<SocketAddr>().ok();
@@ -114,15 +115,15 @@ pub(super) fn probes(text: &str) -> Result<SocketAddr, ExpectedText> {
     let address = text.parse::<SocketAddr>().ok();
     let reachable = address.filter(|address| !address.ip().is_loopback() && address.port() > 0);
     reachable.ok_or(
-        "an address that the kubelet reaches: `0.0.0.0:7072`, \
-                     or `[::]:7072` where pods have IPv6 only",
+        "an address that the kubelet reaches: `0.0.0.0:7072`, or `[::]:7072` where pods have IPv6 \
+         only",
     )
 }
 
-/// What a URL is taken from.
+/// The source of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UrlSource {
-    /// It is written here.
+    /// The annotation itself.
     Plain(String),
     /// A key of a Secret.
     Secret(KeyRef),
@@ -142,7 +143,8 @@ pub(super) enum ObjectRef {
     ConfigMap(String),
 }
 
-/// A URL that anybody may read, or the place of one that not everybody may.
+/// A URL without a password, or the key of the Secret that holds one with a password: annotations
+/// are not confidential.
 pub(super) fn url(text: &str) -> Result<UrlSource, ExpectedText> {
     const EXPECTED: ExpectedText =
         "`secret:NAME/KEY`, or a URL without a password: `SCHEME://HOST:PORT`";
@@ -170,10 +172,10 @@ pub(super) fn secret_key(text: &str) -> Result<KeyRef, ExpectedText> {
 pub(super) fn key(text: &str) -> Result<KeyRef, ExpectedText> {
     const EXPECTED: ExpectedText = "`secret:NAME/KEY` or `configmap:NAME/KEY`";
     let (name, key) = text.rsplit_once('/').ok_or(EXPECTED)?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let is_key_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let key_fits = !key.is_empty()
         && key.len() <= 253
-        && key.chars().all(fits)
+        && key.chars().all(is_key_char)
         && !key.starts_with("..")
         && key != ".";
     let object = object(name).map_err(|_| EXPECTED)?;
@@ -216,7 +218,7 @@ fn is_object_name(name: &str) -> bool {
     name.len() <= 253 && name.split('.').all(label)
 }
 
-/// Where the sidecar's certificate comes from.
+/// The source of the sidecar's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum IdentitySource {
     /// A Secret with `tls.crt`, `tls.key` and `ca.crt`.
@@ -229,7 +231,7 @@ pub(super) enum IdentitySource {
     },
     /// cert-manager's csi-driver-spiffe.
     Spiffe,
-    /// There is none: no source asks for one.
+    /// No certificate, where no source requires one.
     None,
 }
 
@@ -250,7 +252,7 @@ pub(super) fn identity(text: &str) -> Result<IdentitySource, ExpectedText> {
     identity.ok_or("`secret:NAME`, `issuer:NAME`, `cluster-issuer:NAME`, `spiffe` or `none`")
 }
 
-/// The names in a certificate: URIs, and DNS names.
+/// The names in a certificate, split into URIs and DNS names.
 pub(super) fn names(text: &str) -> Result<(Vec<String>, Vec<String>), ExpectedText> {
     let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     let fits = |name: &String| {
@@ -264,7 +266,7 @@ pub(super) fn names(text: &str) -> Result<(Vec<String>, Vec<String>), ExpectedTe
     }
 }
 
-/// A quantity of Kubernetes as a number: `50m` is 0.05, `1Ki` is 1024.
+/// A quantity of Kubernetes as a number: `50m` is 0.05, and `1Ki` is 1024.
 pub(super) fn quantity(text: &str) -> Result<f64, ExpectedText> {
     const SUFFIXES: [(&str, f64); 16] = [
         ("Ki", 1024.0),
@@ -284,18 +286,18 @@ pub(super) fn quantity(text: &str) -> Result<f64, ExpectedText> {
         ("E", 1e18),
         ("", 1.0),
     ];
-    let of = |(suffix, factor): (&str, f64)| {
+    let with_suffix = |(suffix, factor): (&str, f64)| {
         let number = text.strip_suffix(suffix)?;
-        let plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        let is_plain = number.starts_with(|c: char| c.is_ascii_digit() || c == '.')
             && number.bytes().all(|byte| {
                 byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'-' | b'+')
             });
-        let number: f64 = number.parse().ok().filter(|_| plain)?;
+        let number: f64 = number.parse().ok().filter(|_| is_plain)?;
         Some(number * factor)
     };
     SUFFIXES
         .into_iter()
-        .find_map(of)
+        .find_map(with_suffix)
         .ok_or("a quantity of Kubernetes such as `50m`, `0.5` or `128Mi`")
 }
 
@@ -307,12 +309,16 @@ mod tests {
     #[test]
     #[allow(clippy::float_cmp, reason = "each is exact")]
     fn quantities_are_read_as_kubernetes_reads_them() {
-        let ours = ["50m", "0.5", "1", "128Mi", "1Gi", "1e3", "1E3", "2E", "1.5Ki", ".5", "100k"]
-            .map(quantity);
-        let theirs =
+        let numbers =
+            ["50m", "0.5", "1", "128Mi", "1Gi", "1e3", "1E3", "2E", "1.5Ki", ".5", "100k"]
+                .map(quantity);
+        let expected =
             [0.05, 0.5, 1.0, 134_217_728.0, 1_073_741_824.0, 1e3, 1e3, 2e18, 1536.0, 0.5, 1e5];
-        for (ours, theirs) in ours.into_iter().zip(theirs) {
-            assert!((ours.unwrap() - theirs).abs() <= theirs * 1e-12, "{ours:?} {theirs}");
+        for (number, expected) in numbers.into_iter().zip(expected) {
+            assert!(
+                (number.unwrap() - expected).abs() <= expected * 1e-12,
+                "{number:?} {expected}"
+            );
         }
         for wrong in ["", "m", "-1", "1mi", "1 Mi", "64MiB", "inf", "nan", "0x10", "1_000"] {
             assert!(quantity(wrong).is_err(), "{wrong}");

@@ -1,5 +1,5 @@
-//! What stands in a pod already: its annotations, its containers, and what there would be in a
-//! sidecar's way.
+//! Inspects a pod before injection: its annotations, its form, the properties that the sidecar
+//! depends on, and everything that is in the sidecar's way.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +8,22 @@ use serde_json::Value;
 use super::annotations::{self, PREFIX, STATUS_INJECTED};
 use super::change::FieldPath;
 use super::container_resources;
+use super::pod_annotations::annotation_path;
 use super::refusal::{InjectionRefusal, InjectionRefusals, RefusalReason, excerpt};
-use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR, VOLUME_NAMES};
-use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings, annotation_path};
+use super::sidecar_container::{CONTAINER_NAME, SOCKET_DIR};
+use super::sidecar_settings::{DEFAULT_GRACE_SECONDS, PodFacts, SidecarSettings};
+use super::volumes::VOLUME_NAMES;
 use crate::settings::AnnotationWriter;
 
-/// The annotations of ours that a pod carries, by their names without the prefix; or all that is
-/// wrong with them.
+/// The `bfb.dev/` annotations of a pod, by their names without the prefix; or every problem with
+/// them.
 pub(super) fn parse_annotations(
     pod: &Value,
 ) -> Result<BTreeMap<&'static str, &str>, Vec<InjectionRefusal>> {
     let at = FieldPath::root().key("metadata").key("annotations");
     let object = match at.find_in(pod) {
         None | Some(Value::Null) => return Ok(BTreeMap::new()),
-        Some(Value::Object(found)) => found,
+        Some(Value::Object(object)) => object,
         Some(_) => return Err(vec![not_a_pod("a mapping", at)]),
     };
     let mut annotations = BTreeMap::new();
@@ -36,7 +38,8 @@ pub(super) fn parse_annotations(
     refusals.into_result(annotations)
 }
 
-/// `counted`: whether what is wrong is only counted, so that no near name need be looked for.
+/// `is_only_counted`: whether a refusal would only be counted, and so needs no similar name for its
+/// hint.
 fn parse_annotation<'v>(
     name: &str,
     value: &'v Value,
@@ -49,19 +52,21 @@ fn parse_annotation<'v>(
     let Value::String(text) = value else {
         return Err(RefusalReason::NotText { name: row.full_name() });
     };
-    let shown = || (!row.annotation.is_confidential).then(|| excerpt(text));
-    let bad = |expected| RefusalReason::BadValue { name: row.name(), value: shown(), expected };
-    row.check(text).map_err(bad)?;
+    let visible_value = || (!row.annotation.is_confidential).then(|| excerpt(text));
+    let bad_value =
+        |expected| RefusalReason::BadValue { name: row.name(), value: visible_value(), expected };
+    row.check(text).map_err(bad_value)?;
     if row.annotation.writer == AnnotationWriter::Bfb
         && row.name() == "status"
         && text != STATUS_INJECTED
     {
-        return Err(bad("`injected`, which is set by `bfb` itself"));
+        return Err(bad_value("`injected`, which is set by `bfb` itself"));
     }
     Ok((row.name(), text))
 }
 
-/// Whether the pod has its sidecar already; it may not be half there.
+/// Whether the pod has its sidecar already. A pod that is marked as injected, but lacks the
+/// container, is refused.
 pub(super) fn is_injected(
     pod: &Value,
     annotations: &BTreeMap<&'static str, &str>,
@@ -78,7 +83,7 @@ pub(super) fn is_injected(
     }
 }
 
-/// What the pod says of itself that its sidecar must fit.
+/// The properties of the pod that its sidecar's settings depend on.
 pub(super) fn pod_facts(pod: &Value) -> PodFacts {
     let grace = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_u64);
     let containers = list_items(pod, "containers").chain(list_items(pod, "initContainers"));
@@ -88,30 +93,29 @@ pub(super) fn pod_facts(pod: &Value) -> PodFacts {
     }
 }
 
-/// Everything that is no pod at all; nothing else is looked at where there is any.
+/// Every field that does not have the form of a pod. If there is one, the pod is refused for these
+/// alone.
 pub(super) fn find_malformed(pod: &Value) -> Vec<InjectionRefusal> {
     let spec = FieldPath::root().key("spec");
     let mut refusals = InjectionRefusals::default();
-    for (name, needed) in [("containers", true), ("initContainers", false), ("volumes", false)] {
+    for (name, is_required) in [("containers", true), ("initContainers", false), ("volumes", false)]
+    {
         let at = spec.key(name);
         let fits = match at.find_in(pod) {
             Some(Value::Array(list)) => {
-                !(needed && list.is_empty()) && list.iter().all(Value::is_object)
+                !(is_required && list.is_empty()) && list.iter().all(Value::is_object)
             }
-            None | Some(Value::Null) => !needed,
+            None | Some(Value::Null) => !is_required,
             Some(_) => false,
         };
         if !fits {
-            let expected = if needed { "a list of containers" } else { "a list of mappings" };
+            let expected = if is_required { "a list of containers" } else { "a list of mappings" };
             refusals.push(|| not_a_pod(expected, at));
         }
     }
-    if FieldPath::root()
-        .key("metadata")
-        .find_in(pod)
-        .is_some_and(|it| !it.is_object() && !it.is_null())
-    {
-        refusals.push(|| not_a_pod("a mapping", FieldPath::root().key("metadata")));
+    let metadata = FieldPath::root().key("metadata");
+    if metadata.find_in(pod).is_some_and(|it| !it.is_object() && !it.is_null()) {
+        refusals.push(|| not_a_pod("a mapping", metadata));
     }
     for (index, container) in list_items(pod, "containers").enumerate() {
         if container.get("volumeMounts").is_some_and(|it| !it.is_array() && !it.is_null()) {
@@ -123,7 +127,7 @@ pub(super) fn find_malformed(pod: &Value) -> Vec<InjectionRefusal> {
     refusals.into_list()
 }
 
-/// Everything in the way of a sidecar that is told this.
+/// Everything in the pod that conflicts with a sidecar of these settings.
 pub(super) fn find_obstacles(pod: &Value, settings: &SidecarSettings) -> Vec<InjectionRefusal> {
     let spec = FieldPath::root().key("spec");
     let mut refusals = InjectionRefusals::default();
@@ -133,9 +137,10 @@ pub(super) fn find_obstacles(pod: &Value, settings: &SidecarSettings) -> Vec<Inj
             reason: RefusalReason::HostNetwork,
         });
     }
-    let windows = |path: &FieldPath| path.find_in(pod).and_then(Value::as_str) == Some("windows");
+    let is_windows =
+        |path: &FieldPath| path.find_in(pod).and_then(Value::as_str) == Some("windows");
     for at in [spec.key("os").key("name"), spec.key("nodeSelector").key("kubernetes.io/os")] {
-        if windows(&at) {
+        if is_windows(&at) {
             refusals.push(|| InjectionRefusal { at, reason: RefusalReason::Windows });
         }
     }
@@ -164,7 +169,7 @@ pub(super) fn find_obstacles(pod: &Value, settings: &SidecarSettings) -> Vec<Inj
     refusals.into_list()
 }
 
-/// The ports that the sidecar listens on, each with the annotation that moves it.
+/// The ports that the sidecar listens on, each with the annotation that sets it.
 fn sidecar_ports(settings: &SidecarSettings) -> BTreeMap<u64, &'static str> {
     let probes = (u64::from(settings.probes.port()), "probes");
     settings.ports().into_iter().map(|port| (u64::from(port), "listen")).chain([probes]).collect()
@@ -182,9 +187,9 @@ fn find_container_obstacles(
         let reason = RefusalReason::NameTaken { what: "container", name: name.to_owned() };
         refusals.push(|| InjectionRefusal { at: at().key("name"), reason });
     }
-    let entries =
+    let items =
         |key| container.get(key).and_then(Value::as_array).into_iter().flatten().enumerate();
-    for (index, port) in entries("ports") {
+    for (index, port) in items("ports") {
         let Some(port) = port.get("containerPort").and_then(Value::as_u64) else { continue };
         let Some(annotation) = sidecar_ports.get(&port).copied() else { continue };
         refusals.push(|| {
@@ -196,10 +201,10 @@ fn find_container_obstacles(
             InjectionRefusal { at: at().key("ports").item(index).key("containerPort"), reason }
         });
     }
-    for (index, mount) in entries("volumeMounts").filter(|_| settings.unix_socket) {
+    for (index, mount) in items("volumeMounts").filter(|_| settings.unix_socket) {
         let path = mount.get("mountPath").and_then(Value::as_str).unwrap_or_default();
-        let below = path.trim_end_matches('/').strip_prefix(SOCKET_DIR);
-        if below.is_some_and(|below| below.is_empty() || below.starts_with('/')) {
+        let rest = path.trim_end_matches('/').strip_prefix(SOCKET_DIR);
+        if rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
             refusals.push(|| {
                 let reason =
                     RefusalReason::MountTaken { container: excerpt(name), mount: excerpt(path) };

@@ -1,4 +1,5 @@
-//! Why a pod gets no sidecar: each reason with its place in the pod, in words that say what to do.
+//! Refusals: why a pod gets no sidecar. Each has a reason, the path of the field in the pod, and a
+//! message with the expected value and a hint.
 
 use std::fmt;
 
@@ -6,44 +7,44 @@ use super::annotations::{self, PodSetting};
 use super::change::FieldPath;
 use crate::diagnostics::quote;
 
-/// One reason, and where it stands.
+/// One refusal: a reason, and the field that it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct InjectionRefusal {
-    /// The place in the pod (or pod template).
+    /// The path of the field in the pod (or pod template).
     pub(super) at: FieldPath,
     /// The reason.
     pub(super) reason: RefusalReason,
 }
 
-/// The most reasons against one pod that are kept; more are counted.
+/// The most refusals of one pod that are kept; further ones are only counted.
 const REFUSALS_MAX: usize = 32;
 
-/// As much of a text of the pod's author as a message may hold, in characters.
+/// The longest excerpt of a text of the pod's author in a message, in characters.
 const EXCERPT_MAX_CHARS: usize = 100;
 
-/// The beginning of `text`: what a message shows of it is cut anyway, and a reason must not be as
-/// long as the pod.
+/// The beginning of `text`. A message shows no more of it, and a refusal must not be as long as the
+/// pod.
 pub(super) fn excerpt(text: &str) -> String {
     text.chars().take(EXCERPT_MAX_CHARS).collect()
 }
 
-/// The reasons against one pod, so many that a person reads them: whoever writes a pod with a
-/// hundred thousand mistakes gets an answer of the same length as for thirty.
+/// The refusals of one pod, at most [`REFUSALS_MAX`]: the response for a pod with a hundred
+/// thousand mistakes is as long as the one for a pod with thirty.
 #[derive(Debug, Default)]
 pub(super) struct InjectionRefusals {
     list: Vec<InjectionRefusal>,
     omitted: usize,
-    /// Where the first stands that is only counted.
+    /// The path of the first refusal that is only counted.
     first_omitted_at: Option<FieldPath>,
 }
 
 impl InjectionRefusals {
-    /// Whether further ones are only counted.
+    /// Whether further refusals are only counted.
     pub(super) fn is_full(&self) -> bool {
         self.list.len() >= REFUSALS_MAX
     }
 
-    /// One more; `refusal` is made only if it is kept.
+    /// Adds a refusal. `refusal` is called if it is kept, or is the first that is only counted.
     pub(super) fn push(&mut self, refusal: impl FnOnce() -> InjectionRefusal) {
         if !self.is_full() {
             return self.list.push(refusal());
@@ -54,7 +55,7 @@ impl InjectionRefusals {
         self.omitted += 1;
     }
 
-    /// All of them, and how many more there were.
+    /// The refusals; the last one says how many more there were.
     pub(super) fn into_list(mut self) -> Vec<InjectionRefusal> {
         let more = self.first_omitted_at.take().map(|at| InjectionRefusal {
             at,
@@ -64,40 +65,40 @@ impl InjectionRefusals {
         self.list
     }
 
-    /// `value` where there is none.
+    /// `value` if there are no refusals.
     pub(super) fn into_result<T>(self, value: T) -> Result<T, Vec<InjectionRefusal>> {
         if self.list.is_empty() { Ok(value) } else { Err(self.into_list()) }
     }
 }
 
-/// Why not. Names of annotations come without `bfb.dev/`.
+/// The reason of a refusal. Names of annotations have no prefix `bfb.dev/`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum RefusalReason {
-    /// A `bfb.dev/…` that there is not.
+    /// An annotation `bfb.dev/…` that does not exist.
     #[error("there is no annotation {}", quote(&format!("bfb.dev/{name}")))]
     UnknownAnnotation {
-        /// What was written.
+        /// The name in the pod.
         name: String,
-        /// What was probably meant.
+        /// The annotation with the most similar name.
         nearest: Option<&'static str>,
     },
-    /// An annotation that is a number, a boolean or more.
+    /// An annotation whose value is a number, a boolean, a list or a mapping.
     #[error("{} is no text, and Kubernetes takes nothing else", quote(name))]
     NotText {
-        /// The whole name.
+        /// The name with the prefix.
         name: String,
     },
-    /// A value that the annotation does not take.
+    /// A value that the annotation does not allow.
     #[error("`bfb.dev/{name}` cannot be {}", quote_or_hide(value.as_deref()))]
     BadValue {
         /// The annotation.
         name: &'static str,
-        /// What was written; `None` where it may be a password or a key.
+        /// The value; `None` if it may be a password or a key.
         value: Option<String>,
-        /// What it takes.
+        /// The values that it allows.
         expected: &'static str,
     },
-    /// `inject: "true"` where no domain is named by default.
+    /// `inject: "true"` without a default domain.
     #[error("`bfb.dev/inject` names no domain, and there is no default")]
     NoDomain,
     /// A setting in a pod that gets no sidecar.
@@ -106,12 +107,12 @@ pub(super) enum RefusalReason {
         /// The annotation.
         name: &'static str,
     },
-    /// An annotation that means nothing without another one.
+    /// An annotation that has no effect without another one.
     #[error("`bfb.dev/{name}` means nothing without {needs}")]
     MissingPrerequisite {
         /// The annotation.
         name: &'static str,
-        /// What it needs, with backticks.
+        /// The annotation that it needs, in backticks, or a value of it.
         needs: &'static str,
     },
     /// A request above its limit.
@@ -124,7 +125,7 @@ pub(super) enum RefusalReason {
         /// The limit.
         limit: String,
     },
-    /// A limit with which `bfb serve` would refuse to start: it derives `--memory-limit` from it.
+    /// A memory limit with which `bfb serve` would not start: it derives `--memory-limit` from it.
     #[error(
         "the sidecar's memory limit {limit} leaves too little beside the {memory} for datasets"
     )]
@@ -133,34 +134,34 @@ pub(super) enum RefusalReason {
         limit: String,
         /// `bfb.dev/memory`.
         memory: String,
-        /// The least that is enough.
+        /// The smallest sufficient limit.
         least: String,
     },
-    /// A drain that the pod does not live to see the end of.
+    /// A drain time longer than the pod's grace period.
     #[error("`bfb.dev/drain` is {drain}, but the pod is killed after {grace}s")]
     DrainTooLong {
-        /// The drain.
+        /// The drain time.
         drain: String,
         /// `terminationGracePeriodSeconds`.
         grace: u64,
     },
-    /// Two things of the sidecar's want one port.
+    /// Two annotations give the sidecar the same port.
     #[error("`bfb.dev/listen` and `bfb.dev/probes` both want the port {port}")]
     SamePort {
         /// The port.
         port: u16,
     },
-    /// A container of the pod listens where the sidecar would.
+    /// A container of the pod has a port of the sidecar.
     #[error("the container {} has the port {port}, which the sidecar listens on", quote(container))]
     PortTaken {
         /// The port.
         port: u16,
         /// The container.
         container: String,
-        /// The annotation that moves the sidecar.
+        /// The annotation that sets the sidecar's port.
         annotation: &'static str,
     },
-    /// A container or a volume has a name that the sidecar needs.
+    /// A container or a volume of the pod has a name that the sidecar needs.
     #[error("the pod has a {what} {} of its own", quote(name))]
     NameTaken {
         /// `container` or `volume`.
@@ -168,7 +169,7 @@ pub(super) enum RefusalReason {
         /// The name.
         name: String,
     },
-    /// A container mounts something where the shared socket goes.
+    /// A container has a mount at or below the path of the shared socket.
     #[error(
         "the container {} mounts {} where the sidecar's socket goes",
         quote(container),
@@ -177,36 +178,36 @@ pub(super) enum RefusalReason {
     MountTaken {
         /// The container.
         container: String,
-        /// Its mount's path.
+        /// The path of its mount.
         mount: String,
     },
-    /// The pod's localhost is the node's.
+    /// The pod uses the node's network.
     #[error("the pod uses the node's network: its localhost is that of every pod on the node")]
     HostNetwork,
     /// The pod does not run on Linux.
     #[error("the pod runs on Windows, and the sidecar on Linux only")]
     Windows,
-    /// Marked as injected, but there is no sidecar.
+    /// The pod is marked as injected, but has no sidecar.
     #[error("the pod is marked as injected, but has no container `bfb`")]
     HalfInjected,
-    /// A part of the pod is not what Kubernetes says it is.
+    /// A field does not have the form that Kubernetes' API specifies.
     #[error("this is no pod: `{at}` is something else")]
     NotAPod {
-        /// What was expected.
+        /// The expected form.
         expected: &'static str,
-        /// Where.
+        /// The path of the field.
         at: String,
     },
-    /// There were more reasons than are told.
+    /// There are more refusals than are kept.
     #[error("there are {count} more problems like those before")]
     MoreRefusals {
-        /// How many.
+        /// Their number.
         count: usize,
     },
 }
 
 impl RefusalReason {
-    /// What was expected instead.
+    /// The expected value, for a message.
     pub(super) fn expected(&self) -> String {
         match self {
             Self::UnknownAnnotation { .. } => {
@@ -232,7 +233,7 @@ impl RefusalReason {
         }
     }
 
-    /// What to do.
+    /// The hint, for a message.
     pub(super) fn hint(&self) -> String {
         const LEAVE_ALONE: &str = "`bfb.dev/inject: \"false\"` leaves it alone";
         match self {
@@ -266,12 +267,14 @@ impl RefusalReason {
             Self::LimitTooLow { .. } => {
                 "raise `bfb.dev/memory-limit`, or lower `bfb.dev/memory`".to_owned()
             }
-            Self::DrainTooLong { .. } => "shorten it, or raise `terminationGracePeriodSeconds`: \
-                 the application stops first, in the same time"
-                .to_owned(),
+            Self::DrainTooLong { .. } => {
+                "shorten it, or raise `terminationGracePeriodSeconds`: the application stops \
+                 first, in the same time"
+                    .to_owned()
+            }
             Self::SamePort { .. } => "move one of them".to_owned(),
-            Self::PortTaken { annotation: moves, .. } => {
-                format!("move the sidecar with `bfb.dev/{moves}`")
+            Self::PortTaken { annotation, .. } => {
+                format!("move the sidecar with `bfb.dev/{annotation}`")
             }
             Self::NameTaken { what, .. } => {
                 format!("rename the {what}: the sidecar needs this name")
@@ -294,7 +297,7 @@ impl RefusalReason {
     }
 }
 
-/// In one line, for an admission answer.
+/// The refusal in one line, for the response to an admission review.
 impl fmt::Display for InjectionRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -307,7 +310,7 @@ impl fmt::Display for InjectionRefusal {
     }
 }
 
-/// A value for a message, where it may be shown.
+/// A value in quotes; a confidential one (`None`) is not shown.
 fn quote_or_hide(value: Option<&str>) -> String {
     value.map_or("what it is here".to_owned(), quote)
 }

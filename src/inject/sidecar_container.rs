@@ -1,46 +1,24 @@
-//! The sidecar as a pod has it: a native sidecar container and its volumes, within the *restricted*
+//! The container of the sidecar: a native sidecar container, which complies with the *restricted*
 //! Pod Security Standard.
 //!
-//! It is told all by variables, so that `kubectl exec POD -c bfb -- bfb status` finds the same
-//! ports by the same variables. Its admin port is a socket in a volume that no other container
+//! It is configured by variables alone, so that `kubectl exec POD -c bfb -- bfb status` finds the
+//! same ports by the same variables. Its admin port is a socket in a volume that no other container
 //! mounts.
 
 use serde_json::{Value, json};
 
 use super::parse::{IdentitySource, KeyRef, ObjectRef, UrlSource};
 use super::sidecar_settings::SidecarSettings;
-use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR};
+use super::volumes::{DOMAINS_DIR, IDENTITY_DIR, REDIS_DIR, REDIS_IDENTITY_DIR, VolumeName};
 
 /// The container's name.
 pub(super) const CONTAINER_NAME: &str = "bfb";
-/// Where the socket of `bfb.dev/unix-socket` is, in every container.
+/// The folder of the socket of `bfb.dev/unix-socket`, in every container.
 pub(super) const SOCKET_DIR: &str = "/run/bfb";
-/// Where the admin port's socket is, in the sidecar alone.
+/// The folder of the admin port's socket, in the sidecar alone.
 const ADMIN_DIR: &str = "/run/bfb-admin";
 
-/// Every volume that a sidecar may have, by its name.
-pub(super) const VOLUME_NAMES: [&str; 6] = [
-    VolumeName::DOMAINS,
-    VolumeName::IDENTITY,
-    VolumeName::ADMIN,
-    VolumeName::SOCKET,
-    VolumeName::REDIS,
-    VolumeName::REDIS_IDENTITY,
-];
-
-/// The names of the volumes.
-pub(super) struct VolumeName;
-
-impl VolumeName {
-    pub(super) const DOMAINS: &str = "bfb-domains";
-    pub(super) const IDENTITY: &str = "bfb-identity";
-    pub(super) const ADMIN: &str = "bfb-admin";
-    pub(super) const SOCKET: &str = "bfb-socket";
-    pub(super) const REDIS: &str = "bfb-redis";
-    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
-}
-
-/// The container.
+/// The container of a sidecar with these settings.
 pub(super) fn build_container(settings: &SidecarSettings) -> Value {
     let port = settings.probes.port();
     let probe = |path: &str, period: u32, failures: u32| {
@@ -56,7 +34,8 @@ pub(super) fn build_container(settings: &SidecarSettings) -> Value {
         "args": ["serve", DOMAINS_DIR],
         "env": env_vars(settings),
         "ports": [{"name": "bfb-probes", "containerPort": port, "protocol": "TCP"}],
-        // The application waits for this one: looked at often, and for a minute.
+        // The application starts after this probe has succeeded: it runs each second, and gives the
+        // sidecar a minute.
         "startupProbe": probe("/startupz", 1, 60),
         "livenessProbe": probe("/livez", 10, 3),
         "readinessProbe": probe("/readyz", 5, 3),
@@ -75,7 +54,7 @@ pub(super) fn build_container(settings: &SidecarSettings) -> Value {
     container
 }
 
-/// What another container of the pod mounts, if it shall reach the sidecar by its socket.
+/// The mount by which another container of the pod reaches the sidecar's socket.
 pub(super) fn shared_mount() -> Value {
     volume_mount(VolumeName::SOCKET, SOCKET_DIR, true)
 }
@@ -96,14 +75,14 @@ fn security_context(user: Option<u32>) -> Value {
 }
 
 fn env_vars(settings: &SidecarSettings) -> Value {
-    let from = |name: &str, source: Value| json!({"name": name, "valueFrom": source});
+    let var_from = |name: &str, source: Value| json!({"name": name, "valueFrom": source});
     let field = |path: &str| json!({"fieldRef": {"fieldPath": path}});
     let mut env = vec![
-        from("POD_NAME", field("metadata.name")),
-        from("POD_NAMESPACE", field("metadata.namespace")),
+        var_from("POD_NAME", field("metadata.name")),
+        var_from("POD_NAMESPACE", field("metadata.namespace")),
     ];
     if settings.env_from.is_empty() {
-        // Those variables may name attributes of their own, and this one would win.
+        // Variables of `env-from` may set the attributes too, and `env` would override them.
         let attributes = "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)";
         env.push(json!({"name": "OTEL_RESOURCE_ATTRIBUTES", "value": attributes}));
     }
@@ -115,7 +94,7 @@ fn env_vars(settings: &SidecarSettings) -> Value {
         set_var("BFB_LISTEN", &listen);
     }
     if settings.unix_socket {
-        // The volume is what says who reaches it: the containers of this pod, whatever their users.
+        // Only the containers of this pod mount the volume, so users of any id may connect.
         set_var("BFB_SOCKET_MODE", "0666");
     }
     if settings.identity != IdentitySource::None {
@@ -152,28 +131,28 @@ fn redis_var(url: &UrlSource) -> Option<Value> {
     }
 }
 
-/// Kubernetes reads `$(NAME)` in a variable; `$$` is a dollar.
+/// Escapes dollars: Kubernetes expands `$(NAME)` in a variable, and reads `$$` as a dollar.
 fn escape_dollars(value: &str) -> String {
     value.replace('$', "$$")
 }
 
-/// Where consumers are answered, if not where `bfb serve` does by itself.
+/// The value of `BFB_LISTEN`, if it is not the default of `bfb serve`.
 fn listen_addresses(settings: &SidecarSettings) -> Option<String> {
-    let tcp = settings
+    let tcp_addresses = settings
         .listen
         .as_ref()
         .map(|addresses| addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
     if !settings.unix_socket {
-        return tcp.map(|addresses| addresses.join(","));
+        return tcp_addresses.map(|addresses| addresses.join(","));
     }
-    // `[::1]` may be missing only where it is not asked for by name.
-    let mut addresses = tcp.unwrap_or_else(|| vec!["127.0.0.1:7070".to_owned()]);
+    // Without `[::1]`: an address that is named here must exist, and a node may have no IPv6.
+    let mut addresses = tcp_addresses.unwrap_or_else(|| vec!["127.0.0.1:7070".to_owned()]);
     addresses.push(format!("unix:{SOCKET_DIR}/bfb.sock"));
     Some(addresses.join(","))
 }
 
 fn volume_mounts(settings: &SidecarSettings) -> Value {
-    let redis = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key]
+    let has_redis_files = [&settings.redis_auth, &settings.redis_ca, &settings.seal_key]
         .iter()
         .any(|key| key.is_some());
     let mounts = [
@@ -184,7 +163,7 @@ fn volume_mounts(settings: &SidecarSettings) -> Value {
         ),
         (true, volume_mount(VolumeName::ADMIN, ADMIN_DIR, false)),
         (settings.unix_socket, volume_mount(VolumeName::SOCKET, SOCKET_DIR, false)),
-        (redis, volume_mount(VolumeName::REDIS, REDIS_DIR, true)),
+        (has_redis_files, volume_mount(VolumeName::REDIS, REDIS_DIR, true)),
         (
             settings.redis_identity.is_some(),
             volume_mount(VolumeName::REDIS_IDENTITY, REDIS_IDENTITY_DIR, true),
@@ -193,8 +172,8 @@ fn volume_mounts(settings: &SidecarSettings) -> Value {
     mounts.into_iter().filter(|(is_needed, _)| *is_needed).map(|(_, mount)| mount).collect()
 }
 
-fn volume_mount(volume: &str, path: &str, read_only: bool) -> Value {
-    if read_only {
+fn volume_mount(volume: &str, path: &str, is_read_only: bool) -> Value {
+    if is_read_only {
         json!({"name": volume, "mountPath": path, "readOnly": true})
     } else {
         json!({"name": volume, "mountPath": path})

@@ -1,5 +1,4 @@
-//! What must hold of every pod and of every manifest, whatever they look like: pods and layouts
-//! made up at random.
+//! Properties of every pod and of every manifest, tested with random pods and random layouts.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 mod bounds;
@@ -13,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::Defaults;
 
-/// Decisions, one after the other; once they are over, always the first choice.
+/// A sequence of random choices. Once it is used up, every choice is the first.
 struct Choices {
     bytes: std::vec::IntoIter<u8>,
 }
@@ -23,7 +22,7 @@ impl Choices {
         Self { bytes: bytes.into_iter() }
     }
 
-    /// One of `0..n`.
+    /// The next choice: one of `0..n`.
     fn below(&mut self, n: usize) -> usize {
         usize::from(self.bytes.next().unwrap_or(0)) % n
     }
@@ -33,7 +32,7 @@ impl Choices {
     }
 }
 
-/// Many decisions.
+/// Random bytes for [`Choices`].
 fn choices() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..400)
 }
@@ -53,7 +52,7 @@ fn defaults(choices: &mut Choices) -> Defaults {
     Defaults::new(&["customer".to_owned()], &set).unwrap()
 }
 
-/// A pod that may have a sidecar, with more or less in it.
+/// A random pod that can be injected. Most of its fields may be missing.
 fn pod(choices: &mut Choices) -> Value {
     let mut pod = json!({"spec": {"containers": []}});
     if choices.yes() {

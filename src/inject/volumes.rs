@@ -1,39 +1,60 @@
-//! The volumes of a sidecar: its domain files, its certificates, and the folders of its sockets.
+//! The volumes of a sidecar, for its domain files, its certificates and keys, and its sockets.
 
 use serde_json::{Value, json};
 
 use super::parse::{IdentitySource, KeyRef, ObjectRef, config_map_name};
-use super::sidecar_container::VolumeName;
 use super::sidecar_settings::SidecarSettings;
 
-/// Where the domain files are.
+/// The folder of the domain files, in the sidecar's container.
 pub(super) const DOMAINS_DIR: &str = "/etc/bfb/domains";
-/// Where the certificate is.
+/// The folder of the certificate.
 pub(super) const IDENTITY_DIR: &str = "/etc/bfb/identity";
-/// Where Redis's password and authorities are, and the keys that seal what it keeps.
+/// The folder of Redis's password, of its authorities, and of the keys that seal entries in Redis.
 pub(super) const REDIS_DIR: &str = "/etc/bfb/redis";
-/// Where our certificate towards Redis is.
+/// The folder of the sidecar's certificate for Redis.
 pub(super) const REDIS_IDENTITY_DIR: &str = "/etc/bfb/redis-identity";
 
-/// Every volume that the sidecar needs.
+/// The names of all volumes that a sidecar may have.
+pub(super) const VOLUME_NAMES: [&str; 6] = [
+    VolumeName::DOMAINS,
+    VolumeName::IDENTITY,
+    VolumeName::ADMIN,
+    VolumeName::SOCKET,
+    VolumeName::REDIS,
+    VolumeName::REDIS_IDENTITY,
+];
+
+/// The names of the volumes.
+pub(super) struct VolumeName;
+
+impl VolumeName {
+    pub(super) const DOMAINS: &str = "bfb-domains";
+    pub(super) const IDENTITY: &str = "bfb-identity";
+    pub(super) const ADMIN: &str = "bfb-admin";
+    pub(super) const SOCKET: &str = "bfb-socket";
+    pub(super) const REDIS: &str = "bfb-redis";
+    pub(super) const REDIS_IDENTITY: &str = "bfb-redis-identity";
+}
+
+/// The volumes that a sidecar of these settings needs.
 pub(super) fn build_volumes(settings: &SidecarSettings) -> Vec<Value> {
-    let configs = settings
+    let config_maps = settings
         .domains
         .iter()
         .map(|domain| json!({"configMap": {"name": config_map_name(domain)}}));
-    let sources: Vec<Value> = configs.collect();
+    let sources: Vec<Value> = config_maps.collect();
     let mut volumes = vec![json!({"name": VolumeName::DOMAINS, "projected": {"sources": sources}})];
     volumes.extend(identity_volume(settings));
     volumes.push(socket_volume(VolumeName::ADMIN));
     if settings.unix_socket {
         volumes.push(socket_volume(VolumeName::SOCKET));
     }
-    let redis = [
+    let redis_files = [
         (&settings.redis_auth, "auth"),
         (&settings.redis_ca, "ca.crt"),
         (&settings.seal_key, "seal"),
     ];
-    let sources: Vec<Value> = redis
+    let sources: Vec<Value> = redis_files
         .into_iter()
         .filter_map(|(key, file)| Some(key_projection(key.as_ref()?, file)))
         .collect();
@@ -46,7 +67,7 @@ pub(super) fn build_volumes(settings: &SidecarSettings) -> Vec<Value> {
     volumes
 }
 
-/// A folder for a socket. In memory, since a volume on the node's disk keeps the cluster's
+/// The volume of a socket. It is in memory: a volume on the node's disk would keep the cluster
 /// autoscaler from removing the node (kubernetes/autoscaler#5551).
 fn socket_volume(name: &str) -> Value {
     json!({"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}})
@@ -90,14 +111,14 @@ fn identity_volume(settings: &SidecarSettings) -> Option<Value> {
     }
 }
 
-/// These drivers give the key to root alone unless they are told the group that may read it.
+/// Sets the group that may read the key; without it, these drivers let only root read it.
 fn set_group(attributes: &mut Value, driver: &str, user: Option<u32>) {
     if let Some(group) = user {
         attributes[format!("{driver}/fs-group")] = json!(group.to_string());
     }
 }
 
-/// One key of a Secret or of a `ConfigMap` as a file.
+/// The projection of one key of a Secret or `ConfigMap` as a file.
 fn key_projection(key: &KeyRef, file: &str) -> Value {
     let items = json!([{"key": key.key, "path": file}]);
     match &key.object {

@@ -1,5 +1,5 @@
-//! The table of annotations in `docs/kubernetes.md` is the one in the code, and each of its rows
-//! does what it says.
+//! The table of annotations in `docs/kubernetes.md` is the one of the code, and each annotation has
+//! its effect.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -130,8 +130,8 @@ fn every_annotation_changes_the_pod() {
     }
 }
 
-/// What `bfb inject` writes must be enough for what `bfb serve` derives from it: else no such pod
-/// would start.
+/// The memory limit that `bfb inject` writes must suffice for the limits that `bfb serve` derives
+/// from it: else the sidecar would not start.
 #[test]
 fn a_sidecar_fits_into_the_limit_that_it_is_given_whatever_its_memory() {
     for mebibytes in [1_u64, 64, 1_000, 1_024, 1_025, 2_048, 16_384] {

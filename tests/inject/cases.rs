@@ -1,4 +1,4 @@
-//! One manifest a case: what comes out of each, and what is said where nothing may.
+//! A manifest for each case: its rewritten text, or the problems for which it is refused.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ fn every_case_comes_out_as_it_did() {
     assert!(cases.len() >= 40, "{} cases", cases.len());
     for (name, text, args) in cases {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let said = inject(&args, &text);
-        assert_eq!(said.code, Some(0), "{name}: {}", said.err);
-        let out = said.out;
+        let output = inject(&args, &text);
+        assert_eq!(output.code, Some(0), "{name}: {}", output.err);
+        let out = output.out;
         insta::assert_snapshot!(
             format!("case-{name}"),
-            format!("{}{}", said.err, marked(&text, &out))
+            format!("{}{}", output.err, marked(&text, &out))
         );
         holds(&name, &args, &text, &out);
     }
@@ -25,16 +25,17 @@ fn every_case_comes_out_as_it_did() {
 fn every_refusal_says_where_it_stands_and_what_to_do() {
     for (name, text, args) in data("refused") {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let said = inject(&args, &text);
-        assert_eq!((said.code, said.out.as_str()), (Some(64), ""), "{name}: {}", said.err);
-        insta::assert_snapshot!(format!("refused-{name}"), said.err);
+        let output = inject(&args, &text);
+        assert_eq!((output.code, output.out.as_str()), (Some(64), ""), "{name}: {}", output.err);
+        insta::assert_snapshot!(format!("refused-{name}"), output.err);
     }
 }
 
 /// `after` with `+` before each line that was not there, and between them, with `-`, the lines that
 /// are not there any more.
 fn marked(before: &str, after: &str) -> String {
-    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
+    let old: Vec<_> = before.lines().collect();
+    let new: Vec<_> = after.lines().collect();
     // `same[o][n]`: the most lines that `old[o..]` and `new[n..]` have in common, in their order.
     let mut same = vec![vec![0; new.len() + 1]; old.len() + 1];
     for o in (0..old.len()).rev() {

@@ -1,8 +1,8 @@
-//! The command: files, folders and standard input; what is said beside the manifests.
+//! The command `bfb inject`: files, folders and standard input, and its messages on standard error.
 
 use std::fs;
 
-use super::{Said, inject, injected};
+use super::{InjectOutput, inject, injected};
 use crate::support::sidecar::bfb;
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n\
@@ -10,10 +10,10 @@ const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n\
                    spec:\n  containers: [{name: app, image: x}]\n";
 
 /// Runs `bfb inject` with these arguments and variables.
-fn run(args: &[&str], variables: &[(&str, &str)]) -> Said {
+fn run(args: &[&str], variables: &[(&str, &str)]) -> InjectOutput {
     let output = bfb().arg("inject").args(args).envs(variables.iter().copied()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    InjectOutput { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
 #[test]
@@ -31,14 +31,14 @@ fn a_folder_means_its_manifests_joined_as_they_came() {
     }
     fs::create_dir(dir.path().join("folder.yaml")).unwrap();
     let folder = dir.path().to_str().unwrap();
-    let said = run(&["-f", folder], &[]);
-    assert_eq!(said.code, Some(0), "{}", said.err);
+    let output = run(&["-f", folder], &[]);
+    assert_eq!(output.code, Some(0), "{}", output.err);
     assert_eq!(
-        said.out,
+        output.out,
         "---\nkind: B\n---\n# b\nkind: A\n---\n{\"kind\": \"C\"}\n--- # d\nkind: D\n"
     );
-    assert_eq!(injected(&[], &said.out), said.out);
-    assert_eq!(said.err, "no pods\n");
+    assert_eq!(injected(&[], &output.out), output.out);
+    assert_eq!(output.err, "no pods\n");
 }
 
 #[test]
@@ -49,24 +49,25 @@ fn several_paths_are_taken_in_their_order_and_all_that_is_wrong_is_said_at_once(
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (one, two) = (file("1.yaml", POD), file("2.yaml", &POD.replace("customer", "\"false\"")));
-    let said = run(&["-f", &two, "--file", &one], &[]);
+    let one = file("1.yaml", POD);
+    let two = file("2.yaml", &POD.replace("customer", "\"false\""));
+    let output = run(&["-f", &two, "--file", &one], &[]);
     assert!(
-        said.out.starts_with(&format!("{}---\napiVersion", POD.replace("customer", "\"false\""))),
+        output.out.starts_with(&format!("{}---\napiVersion", POD.replace("customer", "\"false\""))),
         "{}",
-        said.out
+        output.out
     );
-    assert_eq!(said.err, "pods: 1 injected, 1 opted out\n");
-    let (bad, worse) =
-        (file("3.yaml", &POD.replace("customer", "Customer")), file("4.yaml", "a: [\n"));
-    let said = run(&["-f", &one, "-f", &bad, "-f", &worse], &[]);
-    assert_eq!((said.code, said.out.as_str()), (Some(64), ""));
+    assert_eq!(output.err, "pods: 1 injected, 1 opted out\n");
+    let bad = file("3.yaml", &POD.replace("customer", "Customer"));
+    let worse = file("4.yaml", "a: [\n");
+    let output = run(&["-f", &one, "-f", &bad, "-f", &worse], &[]);
+    assert_eq!((output.code, output.out.as_str()), (Some(64), ""));
     assert!(
-        said.err.contains("3.yaml:5:")
-            && said.err.contains("4.yaml:")
-            && said.err.ends_with("2 problems\n"),
+        output.err.contains("3.yaml:5:")
+            && output.err.contains("4.yaml:")
+            && output.err.ends_with("2 problems\n"),
         "{}",
-        said.err
+        output.err
     );
     let none = dir.path().join("none.yaml");
     let empty = dir.path().join("empty");
@@ -89,38 +90,39 @@ fn what_differs_between_environments_can_be_a_variable() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pod.yaml");
     fs::write(&file, POD).unwrap();
-    let said = run(
+    let output = run(
         &["-f", file.to_str().unwrap()],
         &[("BFB_IMAGE", "shop/bfb:9"), ("BFB_SET", "log=info,bfb=debug\nuser=7")],
     );
     assert!(
-        said.out.contains("\"image\": \"shop/bfb:9\"") || said.out.contains("image: shop/bfb:9"),
+        output.out.contains("\"image\": \"shop/bfb:9\"")
+            || output.out.contains("image: shop/bfb:9"),
         "{}",
-        said.out
+        output.out
     );
     assert!(
-        said.out.contains("info,bfb=debug") && said.out.contains("runAsUser: 7"),
+        output.out.contains("info,bfb=debug") && output.out.contains("runAsUser: 7"),
         "{}",
-        said.out
+        output.out
     );
 }
 
 #[test]
 fn a_second_time_says_so_and_other_defaults_change_nothing() {
     let once = injected(&[], POD);
-    let said = inject(&["--domain", "orders", "--image", "other:1"], &once);
+    let output = inject(&["--domain", "orders", "--image", "other:1"], &once);
     assert_eq!(
-        (said.out.as_str(), said.err.as_str()),
+        (output.out.as_str(), output.err.as_str()),
         (once.as_str(), "pods: 1 injected before\n")
     );
-    let said = inject(&["--uninject"], &once);
-    assert_eq!((said.out.as_str(), said.err.as_str()), (POD, "pods: 1 uninjected\n"));
+    let output = inject(&["--uninject"], &once);
+    assert_eq!((output.out.as_str(), output.err.as_str()), (POD, "pods: 1 uninjected\n"));
 }
 
 #[test]
 fn what_a_cluster_made_of_it_is_uninjected_too() {
-    // As `kubectl get -o yaml` prints it: keys sorted, defaults filled in, something added by
-    // others.
+    // As `kubectl get -o yaml` prints it: keys sorted, defaults filled in, and fields that others
+    // added.
     let once = injected(&["--set", "unix-socket=true"], POD);
     let mut pod = super::documents(&once).remove(0);
     pod["status"] = serde_json::json!({"phase": "Running"});

@@ -1,5 +1,5 @@
-//! A pod on this machine: the injected container's arguments and variables, with the pod's folders
-//! and fields put in their places as the kubelet would, in a real process.
+//! A pod on this machine: a process with the arguments and variables of the injected container, and
+//! with folders in the place of its volumes.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines};
@@ -18,15 +18,15 @@ use crate::support::sidecar::bfb;
 
 /// A pod whose sidecar runs; killed when dropped.
 pub(super) struct Pod {
-    /// What was injected.
+    /// The injected container.
     pub(super) container: Value,
     pub(super) listen: SocketAddr,
     pub(super) probes: SocketAddr,
     folders: Folders,
     process: Process,
     log: Option<Lines<BufReader<ChildStderr>>>,
-    /// What it said until it was up.
-    pub(super) said: String,
+    /// The sidecar's log until it was up.
+    pub(super) startup_log: String,
 }
 
 /// The folders of a pod, on this machine.
@@ -45,7 +45,7 @@ impl Drop for Process {
 }
 
 impl Pod {
-    /// Injects into a pod with these annotations and this spec, and starts what was injected.
+    /// Injects into a pod with these annotations and this spec, and starts the sidecar.
     pub(super) async fn start(
         pki: &Pki,
         domain: &DomainFile,
@@ -57,7 +57,8 @@ impl Pod {
             fs::create_dir(folders.dir.path().join(folder)).unwrap();
         }
         fs::write(folders.dir.path().join("domains/customer.yaml"), domain.text()).unwrap();
-        let (listen, probes) = (free(), free());
+        let listen = free();
+        let probes = free();
         let mut all = json!({
             "bfb.dev/inject": "customer",
             "bfb.dev/listen": format!("127.0.0.1:{}", listen.port()),
@@ -86,38 +87,38 @@ impl Pod {
         command.args(args).envs(folders.variables(&container)).stderr(Stdio::piped());
         let mut process = Process(command.spawn().unwrap());
         let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines();
-        let (log, said) = tokio::task::spawn_blocking(move || {
-            let said: Vec<String> = log
+        let (log, startup_log) = tokio::task::spawn_blocking(move || {
+            let lines: Vec<String> = log
                 .by_ref()
                 .map_while(Result::ok)
                 .take_while(|it| !it.contains("probes and metrics"))
                 .collect();
-            (log, said.join("\n"))
+            (log, lines.join("\n"))
         })
         .await
         .unwrap();
-        Self { container, listen, probes, folders, process, log: Some(log), said }
+        Self { container, listen, probes, folders, process, log: Some(log), startup_log }
     }
 
-    /// A command in the sidecar's container, as `kubectl exec` runs it: the same variables, no
-    /// flag.
+    /// A command in the sidecar's container, as `kubectl exec` runs it: with the same variables,
+    /// and without flags.
     pub(super) fn exec(&self) -> Command {
         let mut command = bfb();
         command.envs(self.folders.variables(&self.container));
         command
     }
 
-    /// The socket that all containers have.
+    /// The socket that all containers mount.
     pub(super) fn socket(&self) -> PathBuf {
         self.folders.dir.path().join("socket/bfb.sock")
     }
 
-    /// Tells the sidecar to end.
+    /// Sends the sidecar SIGTERM.
     pub(super) fn terminate(&self) {
         terminate(self.process.0.id());
     }
 
-    /// Waits for its end: how it ended, and what else it said.
+    /// Waits for the end of the sidecar. Returns its exit status and the rest of its log.
     pub(super) async fn end(mut self) -> (ExitStatus, String) {
         let log = self.log.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || {
@@ -136,7 +137,7 @@ pub(super) fn terminate(pid: u32) {
 }
 
 impl Folders {
-    /// Where a path of the pod is.
+    /// Replaces the paths and addresses of the pod by those of this machine.
     fn place(&self, text: &str) -> String {
         let dir = |name: &str| self.dir.path().join(name).to_str().unwrap().to_owned();
         text.replace("/etc/bfb/domains", &dir("domains"))
@@ -148,7 +149,7 @@ impl Folders {
 
     /// The container's variables.
     fn variables(&self, container: &Value) -> Vec<(String, String)> {
-        let of = |variable: &Value| {
+        let name_and_value = |variable: &Value| {
             let value =
                 match variable.pointer("/valueFrom/fieldRef/fieldPath").and_then(Value::as_str) {
                     Some("metadata.name") => "web-7c9f-x2k".to_owned(),
@@ -158,6 +159,6 @@ impl Folders {
                 };
             (variable["name"].as_str().unwrap().to_owned(), value)
         };
-        container["env"].as_array().unwrap().iter().map(of).collect()
+        container["env"].as_array().unwrap().iter().map(name_and_value).collect()
     }
 }

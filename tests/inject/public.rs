@@ -1,5 +1,4 @@
-//! Manifests that others wrote, as they publish them: `public/README.md` says where each comes
-//! from.
+//! Published manifests of other projects. `public/README.md` has the source of each.
 
 use std::fs;
 use std::path::Path;
@@ -31,9 +30,13 @@ fn public_manifests_get_sidecars_and_keep_every_byte() {
 fn what_uses_the_nodes_network_is_refused_and_can_be_left_out() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject/public/flannel.yaml");
     let text = fs::read_to_string(file).unwrap();
-    let said = inject(&["--domain", "customer"], &text);
-    assert_eq!(said.code, Some(64));
-    assert!(said.err.contains("hostNetwork: true") && said.err.contains("hint"), "{}", said.err);
+    let output = inject(&["--domain", "customer"], &text);
+    assert_eq!(output.code, Some(64));
+    assert!(
+        output.err.contains("hostNetwork: true") && output.err.contains("hint"),
+        "{}",
+        output.err
+    );
     let labels = "      labels:\n        tier: node\n";
     let out = format!("      annotations:\n        bfb.dev/inject: \"false\"\n{labels}");
     assert!(text.contains(labels), "flannel's template has labels");

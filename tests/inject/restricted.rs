@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-/// The objects of a document: itself, or those of a list.
+/// The objects of a document: the document itself, or the items of a list.
 pub(crate) fn objects(document: &Value) -> Vec<Value> {
     let Some(items) = document["items"].as_array() else { return vec![document.clone()] };
     let kind = document["kind"].as_str().unwrap_or_default().trim_end_matches("List").to_owned();
@@ -19,7 +19,7 @@ pub(crate) fn objects(document: &Value) -> Vec<Value> {
     items.iter().map(with_kind).flat_map(|item| objects(&item)).collect()
 }
 
-/// Whether an object of Kubernetes' own has pods.
+/// Whether the kind of an object is one of Kubernetes' kinds that have pods.
 pub(crate) fn has_pods(object: &Value) -> bool {
     pod(object).is_some()
 }
@@ -38,7 +38,7 @@ pub(crate) fn pod(object: &Value) -> Option<&Value> {
     }
 }
 
-/// Asserts that the sidecar of every pod of a document keeps to the standard.
+/// Asserts that the sidecar of every pod of a document complies with the standard.
 #[track_caller]
 pub(crate) fn assert_restricted(name: &str, document: &Value) {
     for object in objects(document) {
@@ -52,7 +52,7 @@ pub(crate) fn assert_restricted(name: &str, document: &Value) {
     }
 }
 
-/// What of a container, and of the volumes that it mounts, is against the standard.
+/// The violations of the standard by a container and the volumes that it mounts.
 pub(crate) fn violations(container: &Value, pod: &Value) -> Vec<String> {
     let security = &container["securityContext"];
     let mut wrong = Vec::new();
@@ -100,7 +100,7 @@ pub(crate) fn violations(container: &Value, pod: &Value) -> Vec<String> {
             "mounts volumes of the allowed kinds",
         );
     }
-    // Not of the standard, but promised.
+    // The standard does not require this, but `bfb` promises it.
     must(security["readOnlyRootFilesystem"] == true, "writes nothing into its image");
     wrong
 }

@@ -22,29 +22,31 @@ fn every_review_of_the_corpus_is_answered_as_promised() {
     review::holds(b"");
 }
 
-/// The places of a document, from the root down.
-fn places(document: &Value) -> Vec<String> {
-    let mut places = vec![String::new()];
+/// The JSON Pointers of all values of a document, from the root down.
+fn pointers(document: &Value) -> Vec<String> {
+    let mut pointers = vec![String::new()];
     let mut at = 0;
-    while at < places.len() {
-        let here = places[at].clone();
+    while at < pointers.len() {
+        let here = pointers[at].clone();
         match document.pointer(&here).unwrap() {
             Value::Object(object) => {
-                places.extend(
+                pointers.extend(
                     object
                         .keys()
                         .map(|key| format!("{here}/{}", key.replace('~', "~0").replace('/', "~1"))),
                 );
             }
-            Value::Array(list) => places.extend((0..list.len()).map(|nth| format!("{here}/{nth}"))),
+            Value::Array(list) => {
+                pointers.extend((0..list.len()).map(|nth| format!("{here}/{nth}")));
+            }
             _ => {}
         }
         at += 1;
     }
-    places
+    pointers
 }
 
-/// Anything that JSON can say, not too large.
+/// Any JSON value of a limited size.
 fn nonsense() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(null)),
@@ -80,10 +82,10 @@ proptest! {
         let documents = corpus.iter().filter_map(|data| serde_json::from_slice(data).ok());
         let corpus: Vec<Value> = documents.collect();
         let mut document = seed.get(&corpus).clone();
-        for (place, value) in changes {
-            let places = places(&document);
-            let place: &String = place.get(&places);
-            *document.pointer_mut(place).unwrap() = value;
+        for (pointer, value) in changes {
+            let pointers = pointers(&document);
+            let pointer: &String = pointer.get(&pointers);
+            *document.pointer_mut(pointer).unwrap() = value;
         }
         review::holds(document.to_string().as_bytes());
     }
@@ -95,12 +97,12 @@ proptest! {
     ) {
         let corpus = corpus();
         let mut data = seed.get(&corpus).clone();
-        for (place, byte, kind) in damage {
-            let place = place.index(data.len().max(1));
+        for (offset, byte, kind) in damage {
+            let offset = offset.index(data.len().max(1));
             match kind {
-                0 if place < data.len() => data[place] = byte,
-                1 => data.insert(place.min(data.len()), byte),
-                _ => data.truncate(place),
+                0 if offset < data.len() => data[offset] = byte,
+                1 => data.insert(offset.min(data.len()), byte),
+                _ => data.truncate(offset),
             }
         }
         review::holds(&data);

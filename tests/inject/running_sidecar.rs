@@ -1,4 +1,5 @@
-//! What a pod is told runs, and is probed, asked and stopped as a pod's sidecar is.
+//! The injected sidecar runs with its arguments and variables, and is probed, used and stopped as
+//! in a pod.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -28,15 +29,15 @@ async fn the_injected_container_runs_and_is_probed_asked_and_stopped() {
     ];
     let spec = json!({"containers": [{"name": "app", "image": "shop/app:1"}]});
     let pod = Pod::start(&pki, &domain, &annotations, &spec).await;
-    let said = &pod.said;
-    assert!(!said.contains("unknown variable"), "{said}");
-    assert!(said.contains("web-7c9f-x2k") && said.contains("shop"), "{said}");
+    let log = &pod.startup_log;
+    assert!(!log.contains("unknown variable"), "{log}");
+    assert!(log.contains("web-7c9f-x2k") && log.contains("shop"), "{log}");
 
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
         let asked = &pod.container[probe]["httpGet"];
         assert_eq!(asked["port"], pod.probes.port());
         let path = asked["path"].as_str().unwrap();
-        // As the kubelet does: until it is fine, or the patience is over.
+        // As the kubelet does: until the probe succeeds, or its failure threshold is reached.
         let fine = async {
             while once(&Endpoint::Tcp(pod.probes), HttpVersion::Http1, get(path)).await.status
                 != 200

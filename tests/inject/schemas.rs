@@ -1,7 +1,7 @@
-//! The schemas of Kubernetes: what comes out is what it takes, in the oldest version that takes
-//! sidecars, in one between, and in the newest. They are the strict ones of the Python package
-//! `kubernetes-validate`, cut down by `schemas/make.py` to what has pods, so that the tests need
-//! neither Python nor the network.
+//! Rewritten manifests are valid by the schemas of Kubernetes: in the oldest version with native
+//! sidecars, in one between, and in the newest. The schemas are the strict ones of the Python
+//! package `kubernetes-validate`, cut down by `schemas/make.py` to the kinds that have pods, so
+//! that the tests need neither Python nor the network.
 
 use std::sync::LazyLock;
 
@@ -29,7 +29,7 @@ const KINDS: [(&str, &str, &str); 9] = [
     ("batch/v1", "CronJob", "cronjob-batch-v1"),
 ];
 
-/// Kinds that have none, and stand beside them in `k8s/`.
+/// Kinds without pods, which stand beside them in `k8s/`.
 const OTHERS: [(&str, &str, &str); 12] = [
     ("v1", "Namespace", "namespace-v1"),
     ("v1", "ConfigMap", "configmap-v1"),
@@ -76,7 +76,8 @@ static SCHEMAS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     VERSIONS.into_iter().flat_map(of_version).collect()
 });
 
-/// What is wrong with an object, by every version of Kubernetes; how many schemas knew it.
+/// The errors of an object by every version of Kubernetes, and the number of schemas that know its
+/// kind.
 pub(crate) fn judged(object: &Value) -> (Vec<String>, usize) {
     let mut wrong = Vec::new();
     let mut known = 0;
@@ -94,8 +95,8 @@ pub(crate) fn judged(object: &Value) -> (Vec<String>, usize) {
     (wrong, known)
 }
 
-/// Asserts that every version takes what has pods in a document. (Anything else passes through as
-/// it is, also what no version takes.)
+/// Asserts that the objects with pods of a document are valid in every version. (Other objects stay
+/// unchanged, valid or not.)
 #[track_caller]
 pub(crate) fn assert_valid(name: &str, document: &Value) {
     for object in restricted::objects(document).iter().filter(|object| restricted::has_pods(object))

@@ -1,9 +1,9 @@
-//! The end of a pod: whatever the order in which application and sidecar are told, no request of
-//! the application fails during its own shutdown, and the sidecar is gone within the pod's grace.
+//! The shutdown of a pod: in whatever order application and sidecar get SIGTERM, no request of the
+//! application fails during its shutdown, and the sidecar ends within the pod's grace period.
 //!
-//! The application is a process that goes on asking after its SIGTERM, over a new connection each
-//! time, beside others that keep theirs. A native sidecar is told once the application has ended;
-//! both are told at once where a node goes down, or a runtime stops a pod as a whole.
+//! The application is a process that sends requests after its SIGTERM, each over a new connection,
+//! beside workers that keep their connections. A native sidecar gets SIGTERM once the application
+//! has ended; both get it at once if a node goes down, or if a runtime stops the pod as a whole.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
 use crate::support::upstream::{Reply, Upstream};
 
-/// How often the application asks once it was told to end.
+/// The number of requests that the application sends after SIGTERM.
 const LAST_QUESTIONS: usize = 12;
 
-/// Asks until it is told to end, then `$1` times more; what is not answered ends it with 1.
+/// Sends requests until SIGTERM, then `$1` more. A request without a response ends it with 1.
 const APPLICATION: &str = r#"
 ending=
 trap 'ending=1' TERM
@@ -52,12 +52,12 @@ impl World {
             "terminationGracePeriodSeconds": grace,
             "containers": [{"name": "app", "image": "shop/app:1"}],
         });
-        // Each question goes on to the source.
+        // Without a cache, each request reaches the source.
         let pod = Pod::start(&pki, &domain, &[("no-cache", "true")], &spec).await;
         Self { _pki: pki, upstream, pod }
     }
 
-    /// The application, once its first question was answered.
+    /// Starts the application, and waits for the response to its first request.
     async fn application(&self) -> Application {
         let mut command = Command::new("sh");
         let variables = self.pod.exec();
@@ -102,7 +102,7 @@ impl Application {
         terminate(self.0.as_ref().unwrap().id());
     }
 
-    /// Waits for its end; it must have asked its last, and been answered.
+    /// Waits for its end, after the response to its last request.
     async fn end(mut self) {
         let child = self.0.take().unwrap();
         let output =
@@ -113,8 +113,8 @@ impl Application {
     }
 }
 
-/// Parts of the application that keep their connections and ask on them until they are told to
-/// stop.
+/// Workers of the application, which keep their connections and send requests on them until they
+/// are stopped.
 struct Workers {
     stop: Arc<AtomicBool>,
     tasks: JoinSet<usize>,
@@ -142,7 +142,7 @@ impl Workers {
         Self { stop, tasks }
     }
 
-    /// Stops them; none of their requests may have failed.
+    /// Stops the workers, none of whose requests may have failed.
     async fn end(mut self) {
         self.stop.store(true, Ordering::SeqCst);
         while let Some(answered) = self.tasks.join_next().await {

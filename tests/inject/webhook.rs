@@ -1,5 +1,5 @@
-//! The admission webhook as a process, asked by a small API server of the tests: what it answers,
-//! the certificate that it is believed by, who leads, and how it ends.
+//! The admission webhook as a process, with a small API server of the tests: its responses, its
+//! certificate and the bundles, the election of the leader, and the shutdown.
 
 mod admissions;
 mod bounds;

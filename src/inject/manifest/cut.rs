@@ -1,5 +1,5 @@
-//! What a removal cuts out of a manifest's text: whole entries, with what separates them from the
-//! next one. What was spliced in comes out byte for byte.
+//! The cuts that make a removal: whole entries with their separators. A cut removes byte for byte
+//! what an addition inserted.
 
 use std::ops::Range;
 
@@ -12,28 +12,28 @@ use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::inject::change::{Removal, RemovedEntries};
 
 impl<'t> DocumentText<'t> {
-    /// The edits that make `removal`.
+    /// The edits that perform `removal`.
     pub(super) fn removal_edits(&self, removal: &Removal) -> Result<Vec<Edit>, ManifestError> {
         let target = self.find(&removal.from)?;
         let entries = self.entries(&target)?;
-        let is_removed = |nth: usize| match &removal.entries {
-            RemovedEntries::Items(items) => items.binary_search(&nth).is_ok(),
+        let is_removed = |index: usize| match &removal.entries {
+            RemovedEntries::Items(items) => items.binary_search(&index).is_ok(),
             RemovedEntries::Keys(keys) => {
-                entries[nth].key.is_some_and(|key| keys.iter().any(|name| name == key))
+                entries[index].key.is_some_and(|key| keys.iter().any(|name| name == key))
             }
         };
-        let flow = matches!(
+        let is_flow = matches!(
             target.node.kind,
             YamlKind::Map { flow: true, .. } | YamlKind::List { flow: true, .. }
         );
-        let last_kept = (0..entries.len()).rev().find(|nth| !is_removed(*nth));
+        let last_remaining = (0..entries.len()).rev().find(|index| !is_removed(*index));
         let mut edits = Vec::new();
-        for nth in (0..entries.len()).filter(|nth| is_removed(*nth)) {
-            let Range { start, end } = entries[nth].span.clone();
-            let at = match (entries.get(nth + 1), last_kept) {
-                (Some(next), Some(kept)) if flow && nth < kept => start..next.span.start,
-                (_, Some(kept)) if flow => entries[kept].span.end..end,
-                (_, None) if flow => entries[0].span.start..end,
+        for index in (0..entries.len()).filter(|index| is_removed(*index)) {
+            let Range { start, end } = entries[index].span.clone();
+            let at = match (entries.get(index + 1), last_remaining) {
+                (Some(next), Some(last)) if is_flow && index < last => start..next.span.start,
+                (_, Some(last)) if is_flow => entries[last].span.end..end,
+                (_, None) if is_flow => entries[0].span.start..end,
                 (next, _) => self.lines_of(start, end, next.map(|next| next.span.start)),
             };
             edits.push(Edit { at, text: String::new() });
@@ -41,13 +41,13 @@ impl<'t> DocumentText<'t> {
         Ok(edits)
     }
 
-    /// The whole lines of an entry of a block; up to the next entry where something else begins the
-    /// line (`- name: a`).
+    /// The whole lines of an entry of a block. If the entry does not begin its line (`- name: a`),
+    /// the span from the entry to the next one instead.
     fn lines_of(&self, start: usize, end: usize, next: Option<usize>) -> Range<usize> {
         let line = self.line_start(start);
-        let own_line = self.text[line..start].trim_start_matches(['\u{feff}', ' ']).is_empty();
+        let begins_line = self.text[line..start].trim_start_matches(['\u{feff}', ' ']).is_empty();
         match next {
-            Some(next) if !own_line => start..next,
+            Some(next) if !begins_line => start..next,
             _ => line..self.next_line(end.max(start)),
         }
     }
@@ -85,7 +85,7 @@ impl<'t> DocumentText<'t> {
     }
 }
 
-/// An entry of a collection, as it is written.
+/// An entry of a collection in the text.
 struct WrittenEntry<'t> {
     key: Option<&'t str>,
     span: Range<usize>,

@@ -1,4 +1,4 @@
-//! Edits of a text, made all at once.
+//! Edits of a text, which are applied all at once.
 
 use std::ops::Range;
 
@@ -6,20 +6,22 @@ use serde_json::Value;
 
 use crate::inject::change::FieldPath;
 
-/// A stretch of the text, and what stands there instead.
+/// The replacement of one span of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Edit {
+    /// The span, in bytes; empty for an insertion.
     pub(super) at: Range<usize>,
+    /// The replacement; empty for a cut.
     pub(super) text: String,
 }
 
-/// `text` with all of `edits` made.
+/// Applies all edits to `text`.
 pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_by_key(|edit| (edit.at.start, edit.at.end));
     let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
     for edit in edits {
         match merged.last_mut() {
-            // Only cuts overlap: each is a whole entry, and what separates it from the next one.
+            // Only cuts overlap: each cuts a whole entry and its separator.
             Some(last) if edit.at.start < last.at.end => last.at.end = last.at.end.max(edit.at.end),
             Some(last)
                 if edit.at.start == last.at.end && last.text.is_empty() && edit.text.is_empty() =>
@@ -39,7 +41,7 @@ pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
         at = edit.at.end;
         if at == text.len() && edit.text.is_empty() && !text.ends_with('\n') && out.ends_with('\n')
         {
-            // The last line had no break, and so the line before it has none now.
+            // The cut last line had no line break, so the line before it loses its own.
             out.truncate(out.len() - if out.ends_with("\r\n") { 2 } else { 1 });
         }
     }
@@ -47,7 +49,7 @@ pub(super) fn apply(text: &str, mut edits: Vec<Edit>) -> String {
     out
 }
 
-/// What ends the lines of `text`.
+/// The line ending of `text`, by its first line.
 pub(super) fn line_ending(text: &str) -> &'static str {
     match text.find('\n') {
         Some(at) if text[..at].ends_with('\r') => "\r\n",
@@ -55,9 +57,9 @@ pub(super) fn line_ending(text: &str) -> &'static str {
     }
 }
 
-/// Sets what stands at `path` to `null`, if anything does.
+/// Replaces the value at `path`, if there is one, with `null`.
 pub(super) fn set_null(value: &mut Value, path: &FieldPath) {
-    if let Some(found) = value.pointer_mut(&path.to_string()) {
-        *found = Value::Null;
+    if let Some(target) = value.pointer_mut(&path.to_string()) {
+        *target = Value::Null;
     }
 }

@@ -1,12 +1,11 @@
-//! What is in the way of reading or writing a manifest: a place in its text, and what is wrong
-//! there.
+//! The error of parsing or rewriting a manifest: a span of its text, and the problem there.
 
 use std::ops::Range;
 use std::path::Path;
 
 use crate::diagnostics::Problem;
 
-/// One thing in the way.
+/// One error, in the manifest's text.
 #[derive(Debug)]
 pub(super) struct ManifestError {
     at: Range<usize>,
@@ -25,7 +24,7 @@ impl ManifestError {
         Self { at, message: message.into(), expected: expected.into(), hint: hint.into() }
     }
 
-    /// As it is shown.
+    /// The error as a problem of `file`, with its line and column.
     pub(super) fn into_problem(self, file: &Path, text: &str) -> Problem {
         Problem::of_file(file, self.message, self.expected, self.hint).place(text, self.at)
     }

@@ -1,5 +1,5 @@
-//! From a tree to the JSON that Kubernetes would make of it: aliases and merge keys resolved, words
-//! typed as `kubectl` types them (YAML 1.1: `yes` is true, `0644` is octal).
+//! Converts a tree to JSON as Kubernetes does: resolves aliases and merge keys, and types plain
+//! scalars as `kubectl` does (YAML 1.1: `yes` is true, `0644` is octal).
 
 use std::collections::HashMap;
 
@@ -9,29 +9,29 @@ use super::error::ManifestError;
 use super::tree::ManifestDocument;
 use crate::diagnostics::yaml::{YamlKind, YamlNode};
 
-/// How deep values may be nested once aliases are resolved.
+/// The deepest nesting of values once aliases are resolved.
 const DEPTH_MAX: usize = 256;
-/// How many values a document may come to once aliases are resolved.
+/// The most values of a document once aliases are resolved.
 const VALUES_MAX: usize = 1_000_000;
-/// How many bytes of text a document may come to: a long text may be named as often as its alias
-/// fits into the file.
+/// The most bytes of text of a document once aliases are resolved: a file has room for many aliases
+/// of one long text.
 const TEXT_MAX_BYTES: usize = 64 << 20;
 
-/// The value of a document; `null` for one that is empty.
+/// The value of a document; `null` for an empty one.
 pub(super) fn to_json(document: &ManifestDocument) -> Result<Value, ManifestError> {
-    let mut reader = AliasResolver {
+    let mut resolver = AliasResolver {
         anchors: document.anchors(),
         values_left: VALUES_MAX,
         text_bytes_left: TEXT_MAX_BYTES,
     };
-    document.root.as_ref().map_or(Ok(Value::Null), |root| reader.value(root, 0))
+    document.root.as_ref().map_or(Ok(Value::Null), |root| resolver.value(root, 0))
 }
 
 struct AliasResolver<'d> {
     anchors: HashMap<usize, &'d YamlNode>,
-    /// Values that may still come.
+    /// The rest of [`VALUES_MAX`].
     values_left: usize,
-    /// Bytes of text that may still come, those of keys among them.
+    /// The rest of [`TEXT_MAX_BYTES`], for texts and keys.
     text_bytes_left: usize,
 }
 
@@ -112,7 +112,7 @@ impl<'d> AliasResolver<'d> {
     }
 }
 
-/// The bytes of text that a node brings by itself: its own, or those of its keys.
+/// The bytes of a node's text: its own, or those of its keys.
 fn text_bytes(node: &YamlNode) -> usize {
     let length = |node: &YamlNode| node.text().map_or(0, str::len);
     match &node.kind {
@@ -121,7 +121,7 @@ fn text_bytes(node: &YamlNode) -> usize {
     }
 }
 
-/// Whether a key is `<<`, which brings in the entries of another mapping.
+/// Whether a key is the merge key `<<`, which adds the entries of another mapping.
 pub(super) fn is_merge(key: &YamlNode) -> bool {
     matches!(&key.kind, YamlKind::Scalar { text, plain: true, .. } if text == "<<")
 }

@@ -1,30 +1,33 @@
-//! What Kubernetes takes and YAML 1.2 does not: its reader (go-yaml, as libyaml before it) does not
-//! look at indentation within brackets and quotes, takes a comment that touches what is before it,
-//! and a tab behind a colon. Published manifests are written so.
+//! Repairs text that Kubernetes takes and YAML 1.2 does not, so that the parser takes it too.
+//! Kubernetes' parser (go-yaml, as libyaml before it) ignores indentation within brackets and
+//! quotes, and takes a comment without a blank before it and a tab after a colon. Published
+//! manifests are written so.
 //!
-//! The parser stops there and says where. Only then, and only there, blanks are put in that change
-//! no value: before a line within brackets, before the further lines of a quoted text (which begin
-//! behind their blanks, YAML 1.2 section 7.3), before a `#`, or in the place of a tab. What is read
-//! is the text with those blanks; every place in it is one of the text as it was written, of which
-//! nothing is changed.
+//! The parser reports the offset at which it stops. Only then, and only there, blanks are inserted
+//! that change no value: before a line within brackets, before the continuation lines of a quoted
+//! text (whose leading blanks are not part of the text, YAML 1.2 section 7.3), before a `#`, or in
+//! the place of a tab. The parser gets the text with those blanks; offsets in it are mapped back to
+//! the original text, which stays unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostics::line_start;
 
-/// The most blanks before a line: more than any manifest is indented by.
+/// The most blanks that are inserted before a line: more than the indentation of any manifest.
 const PAD_MAX: usize = 512;
-/// Bytes that may be read in all, over and over; and the most often that they are.
+/// The most bytes that all parses of one text may read together.
 const READ_MAX_BYTES: usize = 64 << 20;
+/// The most repairs of one text, each of which is followed by another parse.
 const REPAIRS_MAX: usize = 10_000;
 
-/// What the parser says of each, in lower case.
+/// The parser's messages about such text, in lower case.
 const IN_BRACKETS: [&str; 2] = ["invalid indentation", "invalid indentation in flow construct"];
 const IN_QUOTES: &str = "invalid indentation in quoted scalar";
 const COMMENT: &str = "comments must be separated from other tokens by whitespace";
 const TAB: &str = "':' must be followed by a valid yaml whitespace";
 
-/// What YAML 1.2 wants there, and how to write it, where Kubernetes takes it as it is.
+/// The expected form and a hint for a message of the parser, if it is about text that Kubernetes
+/// takes.
 pub(super) fn remedy(info: &str) -> Option<(&'static str, &'static str)> {
     match info {
         _ if IN_BRACKETS.contains(&info) => Some((
@@ -47,36 +50,37 @@ pub(super) fn remedy(info: &str) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// Blanks that were put in.
+/// Blanks inserted at one offset.
 #[derive(Debug)]
 struct InsertedBlanks {
-    /// The byte of the text as it was written before which they stand.
+    /// The offset in the original text before which they are inserted.
     before: usize,
-    /// Where they end in the text that is read.
+    /// The offset of their end in the padded text.
     end: usize,
-    /// How many there are up to there.
+    /// The number of all blanks up to their end.
     total: usize,
 }
 
-/// A text, and what is put into it for the parser.
+/// A text, and the blanks that are inserted into it for the parser.
 #[derive(Debug)]
 pub(super) struct LenientText<'t> {
     text: &'t str,
-    /// How many blanks, before which byte.
+    /// The number of blanks by the offset before which they are inserted.
     blanks: BTreeMap<usize, usize>,
+    /// The offsets of tabs that are replaced by a blank.
     tabs: BTreeSet<usize>,
-    /// How far in a line is that is further in than any block.
+    /// The number of blanks before a padded line: more than the indentation of any block.
     pad: usize,
     repairs_left: usize,
-    /// Each of `blanks` in the text that is read, in order.
+    /// The blanks of `blanks` in the padded text, in order.
     inserted: Vec<InsertedBlanks>,
 }
 
 impl<'t> LenientText<'t> {
-    /// The text as it is.
+    /// A text without repairs.
     pub(super) fn new(text: &'t str) -> Self {
-        let indent_of = |line: &str| line.len() - line.trim_start_matches([' ', '-', '?']).len();
-        let pad = text.lines().map(indent_of).max().unwrap_or_default() + 1;
+        let indentation = |line: &str| line.len() - line.trim_start_matches([' ', '-', '?']).len();
+        let pad = text.lines().map(indentation).max().unwrap_or_default() + 1;
         let repairs_left = (READ_MAX_BYTES / text.len().max(1)).min(REPAIRS_MAX);
         Self {
             text,
@@ -88,8 +92,9 @@ impl<'t> LenientText<'t> {
         }
     }
 
-    /// Makes room for what the parser does not take at `at`, a byte of the text as it was written,
-    /// if Kubernetes takes it.
+    /// Repairs the text at `at`, an offset in the original text at which the parser stopped with
+    /// the message `info`. Returns `false` for text that Kubernetes does not take either, and once
+    /// the limits are reached.
     pub(super) fn repair(&mut self, at: usize, info: &str) -> bool {
         if self.repairs_left == 0 {
             return false;
@@ -102,13 +107,13 @@ impl<'t> LenientText<'t> {
             TAB => self.replace_tab_before(at),
             _ => false,
         };
-        // All blanks together are bounded by the text, but for a few.
+        // The number of all blanks is bounded by a multiple of the text's length.
         is_repaired
             && self.blanks.len().saturating_mul(self.pad)
                 <= self.text.len().saturating_mul(4) + READ_MAX_BYTES
     }
 
-    /// The text to read.
+    /// The text with the blanks inserted, for the parser.
     pub(super) fn padded(&mut self) -> String {
         let mut padded =
             String::with_capacity(self.text.len() + self.blanks.values().sum::<usize>());
@@ -125,30 +130,30 @@ impl<'t> LenientText<'t> {
         padded += &self.text[from..];
         for &tab in &self.tabs {
             let earlier = self.inserted.partition_point(|blanks| blanks.before <= tab);
-            let at = tab + self.total_of(earlier);
+            let at = tab + self.blanks_of_first(earlier);
             padded.replace_range(at..=at, " ");
         }
         padded
     }
 
-    /// How many blanks the first so many of `put_in` are.
-    fn total_of(&self, earlier: usize) -> usize {
-        earlier.checked_sub(1).map_or(0, |last| self.inserted[last].total)
+    /// The number of blanks of the first `count` items of `inserted`.
+    fn blanks_of_first(&self, count: usize) -> usize {
+        count.checked_sub(1).map_or(0, |last| self.inserted[last].total)
     }
 
-    /// The byte of the text as it was written, for one of the text that was read.
+    /// Maps an offset in the padded text to the original text.
     pub(super) fn original_offset(&self, at: usize) -> usize {
         let earlier = self.inserted.partition_point(|blanks| blanks.end <= at);
-        // Among blanks themselves: the byte before which they are.
+        // An offset within inserted blanks maps to the offset before which they are inserted.
         let next = self.inserted.get(earlier).map_or(self.text.len(), |blanks| blanks.before);
-        (at - self.total_of(earlier)).min(next)
+        (at - self.blanks_of_first(earlier)).min(next)
     }
 
     fn pad_line(&mut self, start: usize) -> bool {
         self.blanks.insert(start, self.pad).is_none()
     }
 
-    /// Pads the further lines of the quoted text that begins at `at`.
+    /// Pads the continuation lines of the quoted text that begins at `at`.
     fn pad_quoted(&mut self, at: usize) -> bool {
         let Some(length) = quoted_length(&self.text[at..]) else { return false };
         let mut is_padded = false;
@@ -156,7 +161,7 @@ impl<'t> LenientText<'t> {
         while let Some(end) = self.text[from..at + length].find(['\n', '\r']) {
             from += end + 1;
             let line = &self.text[from..at + length];
-            // A document's end, which no quotes hold.
+            // A document marker cannot stand in a quoted text.
             if ["---", "..."].iter().any(|mark| line.starts_with(mark)) {
                 return false;
             }
@@ -174,7 +179,7 @@ impl<'t> LenientText<'t> {
     }
 }
 
-/// The bytes of a quoted text, its quotes among them.
+/// The length in bytes of the quoted text at the beginning of `text`, with its quotes.
 fn quoted_length(text: &str) -> Option<usize> {
     let quote = text.bytes().next().filter(|quote| matches!(quote, b'"' | b'\''))?;
     let mut bytes = text.bytes().enumerate().skip(1).peekable();

@@ -1,8 +1,9 @@
-//! Manifests: the text of YAML or JSON files in, the same with sidecars out.
+//! Manifests: adds sidecars to the pods in the text of a YAML or JSON file, and removes them again.
 //!
-//! What is not added is not touched: every byte of the text, comments, blanks and all, is in the
-//! result, in its order. The text is read again afterwards, and is handed out only if it says
-//! exactly what was meant. What cannot be written without guessing is refused with its place.
+//! Injection only inserts: every byte of the original text, also of comments and blanks, stands in
+//! the result, in the same order. The result is parsed again, and returned only if its value is the
+//! one that was decided on. A place into which nothing can be inserted without guessing is a
+//! problem with its line and column.
 
 mod cut;
 mod edit;
@@ -20,7 +21,7 @@ use std::path::Path as FilePath;
 use serde_json::Value;
 
 use super::decide::SkipReason;
-use super::sidecar_settings::Defaults;
+use super::pod_annotations::Defaults;
 use crate::diagnostics::Problem;
 use rewrite::ManifestRewriter;
 use tree::ManifestDocument;
@@ -28,49 +29,50 @@ use tree::ManifestDocument;
 /// The largest file, in bytes.
 pub const FILE_MAX_BYTES: usize = 32 << 20;
 
-/// What is done to the pods of a manifest.
+/// The change that is made to the pods of a manifest.
 #[derive(Debug, Clone, Copy)]
 pub enum RewriteMode<'a> {
-    /// They get sidecars.
+    /// Pods get sidecars, by these defaults.
     Inject(&'a Defaults),
-    /// Their sidecars are taken away.
+    /// Sidecars are removed.
     Uninject,
 }
 
-/// A manifest, rewritten.
+/// A rewritten manifest.
 #[derive(Debug, Clone)]
 pub struct RewrittenManifest {
     /// The text.
     pub text: String,
-    /// Each pod template in it, and what became of it.
+    /// The pod templates in it, each with its outcome.
     pub pods: Vec<PodReport>,
-    /// What asks for a sidecar and is passed as it is, since its kind is not known.
+    /// Warnings about objects that ask for a sidecar and stay unchanged, since their kind is not
+    /// known.
     pub unknown_kinds: Vec<Problem>,
 }
 
 /// A pod template of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodReport {
-    /// Whose it is: `Deployment shop/web`.
+    /// The object that holds it: `Deployment shop/web`.
     pub owner: String,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: PodOutcome,
 }
 
-/// What became of a pod template.
+/// The outcome of a pod template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PodOutcome {
-    /// It has a sidecar now, with these domains.
+    /// A sidecar with these domains was added.
     Injected(Vec<String>),
-    /// It has none any more.
+    /// Its sidecar was removed.
     Uninjected,
-    /// It had none to take away.
+    /// It had no sidecar to remove.
     HadNone,
-    /// It is as it was.
+    /// It stays unchanged.
     Skipped(SkipReason),
 }
 
-/// The value of each document of `text`, as Kubernetes would read it.
+/// The value of each document of `text`, as Kubernetes would parse it.
 pub fn documents(file: &FilePath, text: &str) -> Result<Vec<Value>, Vec<Problem>> {
     let documents = read_documents(file, text)?;
     let value = |document: &ManifestDocument| {
@@ -79,18 +81,18 @@ pub fn documents(file: &FilePath, text: &str) -> Result<Vec<Value>, Vec<Problem>
     documents.iter().map(value).collect()
 }
 
-/// Does `work` to every pod template of `text`, or says everything that is in its way.
+/// Injects or uninjects every pod template of `text`. The error is every problem found.
 pub fn rewrite(
     file: &FilePath,
     text: &str,
     mode: RewriteMode<'_>,
 ) -> Result<RewrittenManifest, Vec<Problem>> {
     let documents = read_documents(file, text)?;
-    let mut rewriting = ManifestRewriter::new(file, text);
+    let mut rewriter = ManifestRewriter::new(file, text);
     for document in &documents {
-        rewriting.rewrite_document(document, mode);
+        rewriter.rewrite_document(document, mode);
     }
-    rewriting.finish()
+    rewriter.finish()
 }
 
 fn read_documents(file: &FilePath, text: &str) -> Result<Vec<ManifestDocument>, Vec<Problem>> {

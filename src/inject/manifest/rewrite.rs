@@ -1,5 +1,5 @@
-//! One manifest on its way: its documents one by one, the edits that come of them, and what they
-//! must say in the end.
+//! Rewrites one manifest: decides on the pods of each document, collects the edits of the text, and
+//! verifies the value of the result.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -18,21 +18,21 @@ use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::diagnostics::{Problem, ProblemList, quote};
 use crate::inject::change::{self, FieldPath, PathStep};
 use crate::inject::decide::{self, InjectOutcome, Injection};
+use crate::inject::pod_annotations::Defaults;
 use crate::inject::refusal::{InjectionRefusal, RefusalReason};
-use crate::inject::sidecar_settings::Defaults;
 
-/// The text, read again, says something else.
+/// The message if the value of the result is not the one that was decided on.
 const RESULT_MISMATCH: &str = "what would be written is not what is meant";
 
-/// What to do once the first ones of many problems are mended.
+/// The hint after the first of many problems.
 const RETRY: &str = "try again";
 
-/// What a document shall say once it is rewritten.
+/// The value that a document must have once it is rewritten.
 struct ExpectedDocument {
-    /// `None` where we make no sense of it, and change nothing.
+    /// `None` for a document that has no JSON value, and stays unchanged.
     value: Option<Value>,
-    /// Collections that are left empty: whether as `null` or in brackets does not matter.
-    emptied: Vec<FieldPath>,
+    /// Collections that stay empty. Whether as `null` or in brackets makes no difference.
+    empty_collections: Vec<FieldPath>,
 }
 
 pub(super) struct ManifestRewriter<'t> {
@@ -60,23 +60,23 @@ impl<'t> ManifestRewriter<'t> {
 
     pub(super) fn rewrite_document(&mut self, document: &ManifestDocument, mode: RewriteMode<'_>) {
         let Some(root) = &document.root else {
-            return self
-                .expected
-                .push(ExpectedDocument { value: Some(Value::Null), emptied: Vec::new() });
+            let value = Some(Value::Null);
+            let empty_collections = Vec::new();
+            return self.expected.push(ExpectedDocument { value, empty_collections });
         };
         let mut value = match json_value::to_json(document) {
             Ok(value) => value,
             Err(error) => {
-                // What has keys that are no text is nothing of Kubernetes', and no business of
-                // ours.
+                // A document without a `kind` is no object of Kubernetes, and stays unchanged.
                 if root.entry("kind").is_some() {
                     self.problems.push(|file, text| error.into_problem(file, text));
                 }
-                return self.expected.push(ExpectedDocument { value: None, emptied: Vec::new() });
+                let empty_collections = Vec::new();
+                return self.expected.push(ExpectedDocument { value: None, empty_collections });
             }
         };
-        let found = kinds::find_templates(&value);
-        for (owner, at) in &found.unknown {
+        let templates = kinds::find_templates(&value);
+        for (owner, at) in &templates.unknown {
             let kind = owner.split(' ').next().unwrap_or_default();
             let message = format!(
                 "it is not known where a {} keeps its pods: {} is passed as it is",
@@ -88,24 +88,26 @@ impl<'t> ManifestRewriter<'t> {
             self.unknown_kinds.push_at(span_of_path(root, at, false), message, expected, hint);
         }
         let document_text = DocumentText::new(self.text, document, self.newline);
-        let before = self.edits.len();
-        let mut emptied = Vec::new();
-        for template in &found.templates {
+        let edit_count = self.edits.len();
+        let mut empty_collections = Vec::new();
+        for template in &templates.templates {
             match mode {
                 RewriteMode::Inject(defaults) => {
                     self.inject(&document_text, root, template, &mut value, defaults);
                 }
                 RewriteMode::Uninject => {
-                    emptied.extend(self.uninject(&document_text, root, template, &mut value));
+                    let uninjected = self.uninject(&document_text, root, template, &mut value);
+                    empty_collections.extend(uninjected);
                 }
             }
         }
-        if self.edits.len() > before {
+        if self.edits.len() > edit_count {
             self.report_duplicate_keys(root);
         }
-        self.expected.push(ExpectedDocument { value: Some(value), emptied });
+        self.expected.push(ExpectedDocument { value: Some(value), empty_collections });
     }
 
+    /// Injects into one pod template of the text, and of the document's value.
     fn inject(
         &mut self,
         document_text: &DocumentText<'_>,
@@ -117,15 +119,15 @@ impl<'t> ManifestRewriter<'t> {
         for misplaced in &template.misplaced {
             let name = misplaced.steps().last().map(step_name).unwrap_or_default();
             let message = format!("{} means nothing here", quote(&name));
-            let below = template.at.key("metadata").key("annotations").to_string();
+            let annotations = template.at.key("metadata").key("annotations").to_string();
             let expected = "it among the annotations of the pod";
-            let hint = format!("move it to `{}`", dotted_path(&below));
+            let hint = format!("move it to `{}`", dotted_path(&annotations));
             self.problems.push_at(span_of_path(root, misplaced, false), message, expected, hint);
         }
         let pod = document.pointer_mut(&template.at.to_string());
         let Some(pod) = pod else { return };
         let outcome = match decide::inject(pod, defaults) {
-            Ok(InjectOutcome::Skip(left)) => PodOutcome::Skipped(left),
+            Ok(InjectOutcome::Skip(reason)) => PodOutcome::Skipped(reason),
             Ok(InjectOutcome::Inject(Injection { domains, additions })) => {
                 let dashes_below_key = document_text.dashes_below_key(&template.at);
                 let edits = additions.list().iter().map(|addition| {
@@ -145,11 +147,11 @@ impl<'t> ManifestRewriter<'t> {
             Err(refusals) => {
                 for InjectionRefusal { at, reason } in refusals {
                     self.problems.push(|file, text| {
-                        let of_value = matches!(
+                        let is_about_value = matches!(
                             reason,
                             RefusalReason::BadValue { .. } | RefusalReason::NotText { .. }
                         );
-                        let place = span_of_path(root, &template.at.join(&at), of_value);
+                        let place = span_of_path(root, &template.at.join(&at), is_about_value);
                         let problem = Problem::of_file(
                             file,
                             reason.to_string(),
@@ -158,7 +160,7 @@ impl<'t> ManifestRewriter<'t> {
                         );
                         let mut problem = problem.place(text, place);
                         if matches!(reason, RefusalReason::BadValue { value: None, .. }) {
-                            // The line holds what no message may: a password, or a key.
+                            // The line holds a password or a key, which no message may show.
                             problem.source = None;
                         }
                         problem
@@ -170,6 +172,8 @@ impl<'t> ManifestRewriter<'t> {
         self.pods.push(PodReport { owner: template.owner.clone(), outcome });
     }
 
+    /// Uninjects one pod template of the text, and of the document's value. Returns the collections
+    /// that stay empty.
     fn uninject(
         &mut self,
         document_text: &DocumentText<'_>,
@@ -192,7 +196,7 @@ impl<'t> ManifestRewriter<'t> {
             self.report_mismatch(root);
         }
         self.pods.push(PodReport { owner, outcome: PodOutcome::Uninjected });
-        removals.emptied().iter().map(|path| template.at.join(path)).collect()
+        removals.empty_collections().iter().map(|path| template.at.join(path)).collect()
     }
 
     fn collect_edits(&mut self, edits: impl Iterator<Item = Result<Vec<Edit>, ManifestError>>) {
@@ -204,11 +208,10 @@ impl<'t> ManifestRewriter<'t> {
         }
     }
 
-    /// Reports keys that stand twice in a document that is changed: which of the two is meant
-    /// cannot be told.
+    /// Reports duplicate keys in a document that is changed: which of the two is meant is unknown.
     fn report_duplicate_keys(&mut self, root: &YamlNode) {
-        let mut waiting = vec![root];
-        while let Some(node) = waiting.pop() {
+        let mut pending = vec![root];
+        while let Some(node) = pending.pop() {
             match &node.kind {
                 YamlKind::Map { entries, .. } => {
                     let mut keys = HashSet::new();
@@ -222,10 +225,10 @@ impl<'t> ManifestRewriter<'t> {
                             let hint = "remove one of the two";
                             self.problems.push_at(key.span.clone(), message, expected, hint);
                         }
-                        waiting.push(value);
+                        pending.push(value);
                     }
                 }
-                YamlKind::List { items, .. } => waiting.extend(items),
+                YamlKind::List { items, .. } => pending.extend(items),
                 YamlKind::Scalar { .. } | YamlKind::Alias(_) => {}
             }
         }
@@ -235,6 +238,7 @@ impl<'t> ManifestRewriter<'t> {
         self.problems.push_at(root.span.clone(), RESULT_MISMATCH, EXPECTED_BLOCK, PLAIN_HINT);
     }
 
+    /// The rewritten manifest, or every problem found.
     pub(super) fn finish(mut self) -> Result<RewrittenManifest, Vec<Problem>> {
         let text = edit::apply(self.text, std::mem::take(&mut self.edits));
         if self.problems.is_empty() && !self.is_as_expected(&text) {
@@ -252,18 +256,15 @@ impl<'t> ManifestRewriter<'t> {
         Err(self.problems.into_problems(RETRY))
     }
 
-    /// Whether `text`, read again, is what was decided on.
+    /// Whether the documents of `text` have the expected values.
     fn is_as_expected(&self, text: &str) -> bool {
         let Ok(documents) = tree::read(text) else { return false };
         documents.len() == self.expected.len()
             && documents.iter().zip(&self.expected).all(
-                |(document, ExpectedDocument { value: expected, emptied })| {
-                    let (Some(expected), actual) = (expected, json_value::to_json(document)) else {
-                        return true;
-                    };
-                    let Ok(mut actual) = actual else { return false };
-                    let mut expected = expected.clone();
-                    for path in emptied {
+                |(document, ExpectedDocument { value, empty_collections })| {
+                    let Some(mut expected) = value.clone() else { return true };
+                    let Ok(mut actual) = json_value::to_json(document) else { return false };
+                    for path in empty_collections {
                         edit::set_null(&mut actual, path);
                         edit::set_null(&mut expected, path);
                     }
@@ -273,8 +274,8 @@ impl<'t> ManifestRewriter<'t> {
     }
 }
 
-/// The place of a path, or of as much of it as is written: of its key, or of its value.
-fn span_of_path(root: &YamlNode, path: &FieldPath, of_value: bool) -> Range<usize> {
+/// The span of the key or the value at `path`, or at the longest part of it that exists.
+fn span_of_path(root: &YamlNode, path: &FieldPath, is_about_value: bool) -> Range<usize> {
     let mut span = root.span.clone();
     let mut node = root;
     for step in path.steps() {
@@ -289,7 +290,7 @@ fn span_of_path(root: &YamlNode, path: &FieldPath, of_value: bool) -> Range<usiz
         span = at.clone();
         node = below;
     }
-    if of_value && !node.span.is_empty() { node.span.clone() } else { span }
+    if is_about_value && !node.span.is_empty() { node.span.clone() } else { span }
 }
 
 fn step_name(step: &PathStep) -> String {
@@ -299,7 +300,7 @@ fn step_name(step: &PathStep) -> String {
     }
 }
 
-/// A JSON Pointer as people write it.
+/// A JSON Pointer with dots, for a message.
 fn dotted_path(pointer: &str) -> String {
     pointer.trim_start_matches('/').replace('/', ".")
 }
@@ -310,16 +311,16 @@ mod tests {
 
     const POD: &str = "kind: Pod\napiVersion: v1\nspec:\n  containers: [{name: app}]\n";
 
-    /// What comes out where `edit` goes wrong.
-    fn spoilt(edit: Edit) -> Result<RewrittenManifest, Vec<Problem>> {
+    /// The result of an injection with one more edit, which is wrong.
+    fn rewrite_with(edit: Edit) -> Result<RewrittenManifest, Vec<Problem>> {
         let defaults = Defaults::new(&["customer".to_owned()], &[]).unwrap_or_default();
         let documents = tree::read(POD).unwrap_or_default();
-        let mut rewriting = ManifestRewriter::new(FilePath::new("pod.yaml"), POD);
+        let mut rewriter = ManifestRewriter::new(FilePath::new("pod.yaml"), POD);
         for document in &documents {
-            rewriting.rewrite_document(document, RewriteMode::Inject(&defaults));
+            rewriter.rewrite_document(document, RewriteMode::Inject(&defaults));
         }
-        rewriting.edits.push(edit);
-        rewriting.finish()
+        rewriter.edits.push(edit);
+        rewriter.finish()
     }
 
     #[test]
@@ -332,10 +333,10 @@ mod tests {
             (POD.len() - 2, ", {name: other}"),
             (POD.len() - 3, ", image: x"),
         ] {
-            let problems = spoilt(edit(at, text)).err().unwrap_or_default();
+            let problems = rewrite_with(edit(at, text)).err().unwrap_or_default();
             assert_eq!(problems.len(), 1, "{text}");
             assert_eq!(problems[0].message, RESULT_MISMATCH);
         }
-        assert!(spoilt(edit(POD.len(), "# a comment\n")).is_ok());
+        assert!(rewrite_with(edit(POD.len(), "# a comment\n")).is_ok());
     }
 }

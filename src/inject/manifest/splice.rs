@@ -1,9 +1,10 @@
-//! Where in a manifest's text an addition goes: edits of the text as it is, made from the places of
-//! its tree.
+//! The insertions that make an addition: edits of a manifest's text, located by the spans of its
+//! tree.
 //!
-//! Into a block goes a block, below the line that opens it, so that comments stay with what they
-//! describe; into brackets goes JSON, in front. What would have to be guessed is refused: text that
-//! an anchor shows elsewhere too, aliases, merge keys, tags, and a `null` in so many letters.
+//! A block collection gets a block, below the line that opens it, so that comments stay with the
+//! entries that they describe; a flow collection (in brackets) gets JSON, before its first entry.
+//! Places that would need a guess are refused: values that an anchor shares, aliases, merge keys,
+//! tags, and a literal `null`.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -16,43 +17,44 @@ use super::write::{BlockStyle, FlowStyle};
 use crate::diagnostics::yaml::{YamlKind, YamlNode};
 use crate::inject::change::{AddedEntries, Addition, FieldPath, PathStep};
 
-/// What is written into without guessing.
+/// The expected form of a collection, for a message.
 pub(super) const EXPECTED_BLOCK: &str = "a plain block, or brackets";
-/// How to come to that.
+/// The hint to that form.
 pub(super) const PLAIN_HINT: &str =
     "write the pod plainly: blocks, without anchors, tags and merge keys";
-/// The tree and the value that was made of it do not fit.
+/// The message of an internal error: the tree and its JSON value disagree.
 pub(super) const TREE_MISMATCH: &str = "this is not what it was taken for";
 
+/// The error for a node into which nothing can be inserted.
 pub(super) fn unwritable<T>(
     node: &YamlNode,
-    why: impl Into<String>,
+    message: impl Into<String>,
     expected: &str,
     hint: &str,
 ) -> Result<T, ManifestError> {
-    Err(ManifestError::at(node.span.clone(), why, expected, hint))
+    Err(ManifestError::at(node.span.clone(), message, expected, hint))
 }
 
 /// One document of a text.
 pub(super) struct DocumentText<'t> {
     pub(super) text: &'t str,
     document: &'t ManifestDocument,
-    /// What ends a line of the text.
+    /// The line ending of the text.
     newline: &'static str,
-    /// Whether the document is JSON without blanks behind its colons. Looked for once: a pod may
+    /// Whether the document is JSON without blanks after its colons. Determined once: a pod may
     /// have ten thousand containers.
-    tight: OnceCell<bool>,
-    /// The lists that were found, since something is sought in each of their items.
+    is_tight: OnceCell<bool>,
+    /// The lists that [`Self::find`] has passed, since additions go into each of their items.
     lists: RefCell<HashMap<FieldPath, SpliceTarget<'t>>>,
 }
 
-/// A collection, and what it is the value of.
+/// A collection that entries are added to or removed from.
 #[derive(Clone, Copy)]
 pub(super) struct SpliceTarget<'t> {
     pub(super) node: &'t YamlNode,
-    /// Its key, where it is a member of a mapping.
+    /// Its key, if it is a member of a mapping.
     key: Option<&'t YamlNode>,
-    /// Whether the collection that holds it is written in brackets.
+    /// Whether the collection that holds it is a flow collection.
     in_flow: bool,
 }
 
@@ -62,10 +64,10 @@ impl<'t> DocumentText<'t> {
         document: &'t ManifestDocument,
         newline: &'static str,
     ) -> Self {
-        Self { text, document, newline, tight: OnceCell::new(), lists: RefCell::default() }
+        Self { text, document, newline, is_tight: OnceCell::new(), lists: RefCell::default() }
     }
 
-    /// The edit that makes `addition`; `dashes_below_key` is how the pod writes its lists.
+    /// The edit that performs `addition`; `dashes_below_key` is the style of lists in the pod.
     pub(super) fn addition_edit(
         &self,
         addition: &Addition,
@@ -114,7 +116,7 @@ impl<'t> DocumentText<'t> {
         }
     }
 
-    /// The node at `path`, if all on the way to it is written here and only here.
+    /// The node at `path`, if no node of the path is an alias or shared by one.
     pub(super) fn find(&self, path: &FieldPath) -> Result<SpliceTarget<'t>, ManifestError> {
         let Some(root) = &self.document.root else {
             return Err(ManifestError::at(0..0, "the document is empty", "a pod", "write a pod"));
@@ -138,8 +140,9 @@ impl<'t> DocumentText<'t> {
                     }
                     None => match entries.iter().find(|(key, _)| is_merge(key)) {
                         Some((key, _)) => {
-                            let why = format!("`{name}` comes from another mapping here, by `<<`");
-                            return unwritable(key, why, "it here itself", "write it out");
+                            let message =
+                                format!("`{name}` comes from another mapping here, by `<<`");
+                            return unwritable(key, message, "it here itself", "write it out");
                         }
                         None => {
                             return unwritable(
@@ -183,7 +186,7 @@ impl<'t> DocumentText<'t> {
         Ok(node)
     }
 
-    /// Where the first dash of a block list stands.
+    /// The offset of the first dash of a block list.
     pub(super) fn first_dash(&self, target: &SpliceTarget<'t>) -> Result<usize, ManifestError> {
         let after = target.key.and_then(|key| self.after_colon(key));
         let dash = after.map(|after| self.past_blanks_and_comments(after));
@@ -198,7 +201,7 @@ impl<'t> DocumentText<'t> {
         }
     }
 
-    /// The place behind the colon of a key.
+    /// The offset after the colon of a key.
     fn after_colon(&self, key: &YamlNode) -> Option<usize> {
         let rest = &self.text[key.span.end..];
         let blanks = rest.len() - rest.trim_start_matches([' ', '\t']).len();
@@ -218,9 +221,9 @@ impl<'t> DocumentText<'t> {
         }
     }
 
-    /// Adds to a block whose first entry stands at `first`: below the line that opens it; where an
-    /// entry stands on that line itself (`- name: a`), below that entry, or in front of it if it is
-    /// more than a word.
+    /// Adds to a block whose first entry is at `first`: below the line that opens the block. If the
+    /// first entry begins on that line itself (`- name: a`): below that entry, or before it if it
+    /// is more than a scalar on one line.
     fn add_to_block(
         &self,
         target: &SpliceTarget<'t>,
@@ -230,9 +233,9 @@ impl<'t> DocumentText<'t> {
     ) -> Result<Edit, ManifestError> {
         let line = self.line_start(first);
         let before = &self.text[line..first];
-        let own_line = before.trim_start_matches(['\u{feff}', ' ']).is_empty();
-        let compact = !before.is_empty() && before.chars().all(|c| matches!(c, ' ' | '-'));
-        if !own_line && !compact {
+        let begins_line = before.trim_start_matches(['\u{feff}', ' ']).is_empty();
+        let is_compact = !before.is_empty() && before.chars().all(|c| matches!(c, ' ' | '-'));
+        if !begins_line && !is_compact {
             let hint = "begin it on a line of its own";
             return unwritable(
                 target.node,
@@ -242,38 +245,39 @@ impl<'t> DocumentText<'t> {
             );
         }
         let lines = block_lines(&addition.entries, self.column(first), dashes_below_key);
-        if !own_line && let Some(end) = self.end_of_first_line(target.node) {
+        if !begins_line && let Some(end) = self.end_of_first_line(target.node) {
             return Ok(self.lines_at(self.next_line(end), &lines));
         }
-        if !own_line {
+        if !begins_line {
             let indent = " ".repeat(self.column(first));
             let mut text = lines.join(self.newline);
             text.replace_range(..indent.len(), "");
             return Ok(Edit { at: first..first, text: format!("{text}{}{indent}", self.newline) });
         }
-        // An anchor may stand between a key and its block: what counts is the line.
+        // An anchor may stand between a key and its block, so the block opens on the line after the
+        // key.
         let opener = target.key.map_or(line, |key| self.next_line(key.span.end));
         Ok(self.lines_at(opener.min(line), &lines))
     }
 
-    /// Where the first entry of a mapping ends, if it is a word on one line.
+    /// The offset of the end of a mapping's first entry, if its value is a scalar on one line.
     fn end_of_first_line(&self, node: &YamlNode) -> Option<usize> {
         let YamlKind::Map { entries, .. } = &node.kind else { return None };
         let (key, value) = entries.first()?;
-        let word = matches!(value.kind, YamlKind::Scalar { .. }) && !value.is_absent();
-        let one_line = !self.text[key.span.start..value.span.end].contains('\n');
-        (word && one_line).then_some(value.span.end)
+        let is_scalar = matches!(value.kind, YamlKind::Scalar { .. }) && !value.is_absent();
+        let is_one_line = !self.text[key.span.start..value.span.end].contains('\n');
+        (is_scalar && is_one_line).then_some(value.span.end)
     }
 
-    /// Adds below a key that has no value: `annotations:`.
+    /// Adds below a key without a value (`annotations:`).
     fn add_under_key(
         &self,
         target: &SpliceTarget<'t>,
         addition: &Addition,
         dashes_below_key: bool,
     ) -> Result<Edit, ManifestError> {
-        let after = target.key.and_then(|key| Some((key, self.after_colon(key)?)));
-        let Some((key, after)) = after else {
+        let key_and_end = target.key.and_then(|key| Some((key, self.after_colon(key)?)));
+        let Some((key, after_colon)) = key_and_end else {
             return unwritable(
                 target.node,
                 "there is no value where the sidecar goes",
@@ -281,7 +285,7 @@ impl<'t> DocumentText<'t> {
                 "write `{}` or `[]`",
             );
         };
-        let rest = self.text[after..self.line_end(after)].trim_start();
+        let rest = self.text[after_colon..self.line_end(after_colon)].trim_start();
         if !rest.is_empty() && !rest.starts_with('#') {
             return unwritable(
                 key,
@@ -290,15 +294,13 @@ impl<'t> DocumentText<'t> {
                 "write `{}` or `[]`",
             );
         }
-        let below = matches!(addition.entries, AddedEntries::Items(_)) && dashes_below_key;
-        let indent = self.column(key.span.start) + if below { 0 } else { 2 };
-        Ok(self.lines_at(
-            self.next_line(after),
-            &block_lines(&addition.entries, indent, dashes_below_key),
-        ))
+        let is_at_key = matches!(addition.entries, AddedEntries::Items(_)) && dashes_below_key;
+        let indent = self.column(key.span.start) + if is_at_key { 0 } else { 2 };
+        let lines = block_lines(&addition.entries, indent, dashes_below_key);
+        Ok(self.lines_at(self.next_line(after_colon), &lines))
     }
 
-    /// Whole lines, in front of the line that begins at `at`.
+    /// Inserts whole lines before the line that begins at `at`.
     fn lines_at(&self, at: usize, lines: &[String]) -> Edit {
         let text = lines.join(self.newline);
         let is_at_line_start = at == 0 || self.text[..at].ends_with(['\n', '\r']);
@@ -307,7 +309,7 @@ impl<'t> DocumentText<'t> {
         Edit { at: at..at, text }
     }
 
-    /// Adds in front of what is in brackets.
+    /// Adds before the first entry of a flow collection.
     fn add_to_flow(&self, node: &YamlNode, entries: &AddedEntries) -> Edit {
         let open = node.span.start + 1;
         let first = match &node.kind {
@@ -331,6 +333,7 @@ impl<'t> DocumentText<'t> {
         Edit { at: at..at, text }
     }
 
+    /// The style of a flow collection, by the text before its first entry.
     fn flow_style(&self, node: &YamlNode, first: Option<usize>) -> FlowStyle {
         let one_line = || if self.is_tight() { FlowStyle::Tight } else { FlowStyle::Line };
         let Some(first) = first else { return one_line() };
@@ -356,7 +359,7 @@ impl<'t> DocumentText<'t> {
     }
 
     fn is_tight(&self) -> bool {
-        *self.tight.get_or_init(|| {
+        *self.is_tight.get_or_init(|| {
             self.document.root.as_ref().is_some_and(|root| {
                 let all_flow = matches!(
                     root.kind,
@@ -371,7 +374,7 @@ impl<'t> DocumentText<'t> {
         self.text[..at].rfind('\n').map_or(0, |at| at + 1)
     }
 
-    /// The end of the line, before its break.
+    /// The offset of the end of the line, before its line break.
     fn line_end(&self, at: usize) -> usize {
         self.text[at..].find('\n').map_or(self.text.len(), |end| at + end)
     }
@@ -380,7 +383,7 @@ impl<'t> DocumentText<'t> {
         self.text[at..].find('\n').map_or(self.text.len(), |end| at + end + 1)
     }
 
-    /// The characters before `at` on its line.
+    /// The number of characters before `at` on its line.
     fn column(&self, at: usize) -> usize {
         self.text[self.line_start(at)..at].trim_start_matches('\u{feff}').chars().count()
     }

@@ -1,5 +1,6 @@
-//! The documents of a manifest as trees, as loose as Kubernetes is: anchors, aliases, tags and
-//! doubled keys stand in them as they were written. Every place is one that a splice can work with.
+//! Parses the documents of a manifest into trees, as leniently as Kubernetes does. Anchors,
+//! aliases, tags and duplicate keys stay in the trees as they are written, and each node has the
+//! exact span of its text, for edits.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -9,53 +10,53 @@ use super::error::ManifestError;
 use super::lenient::{self, LenientText};
 use crate::diagnostics::yaml::{self, YamlError, YamlKind, YamlLimits, YamlNode, yaml_remedy};
 
-/// The values are some hundred megabytes of a tree, and ten times the largest manifests that there
-/// are.
+/// So many values take some hundred megabytes as a tree, and are ten times the largest known
+/// manifests.
 const LIMITS: YamlLimits = YamlLimits { documents: 100_000, depth: 256, nodes: 1_000_000 };
 
 /// One document.
 #[derive(Debug, Default)]
 pub(super) struct ManifestDocument {
-    /// `None` where it holds comments at most. A node's span is what it says itself, without the
-    /// blanks and comments after it; a value that is not there (`key:`) stands, empty, behind its
-    /// colon.
+    /// `None` for a document without a value. The span of a node has no blanks or comments after
+    /// it; an absent value (`key:`) has an empty span after its colon.
     pub(super) root: Option<YamlNode>,
-    /// The anchors that an alias names.
+    /// The anchors that aliases refer to.
     pub(super) aliased_anchors: HashSet<usize>,
 }
 
 impl ManifestDocument {
-    /// Each anchor with what it names.
+    /// The node of each anchor.
     pub(super) fn anchors(&self) -> HashMap<usize, &YamlNode> {
-        let mut found = HashMap::new();
-        let mut waiting: Vec<&YamlNode> =
+        let mut nodes = HashMap::new();
+        let mut pending: Vec<&YamlNode> =
             self.root.iter().filter(|_| !self.aliased_anchors.is_empty()).collect();
-        while let Some(node) = waiting.pop() {
+        while let Some(node) = pending.pop() {
             if let Some(anchor) = node.anchor {
-                found.insert(anchor, node);
+                nodes.insert(anchor, node);
             }
             match &node.kind {
-                YamlKind::List { items, .. } => waiting.extend(items),
+                YamlKind::List { items, .. } => pending.extend(items),
                 YamlKind::Map { entries, .. } => {
-                    waiting.extend(entries.iter().flat_map(|(key, value)| [key, value]));
+                    pending.extend(entries.iter().flat_map(|(key, value)| [key, value]));
                 }
                 YamlKind::Scalar { .. } | YamlKind::Alias(_) => {}
             }
         }
-        found
+        nodes
     }
 }
 
-/// Reads every document of `text`.
+/// Parses every document of `text`. Text that Kubernetes takes and the parser does not is repaired
+/// and parsed again (`lenient.rs`).
 pub(super) fn read(text: &str) -> Result<Vec<ManifestDocument>, ManifestError> {
     let mut lenient = LenientText::new(text);
     let mut padded = Cow::Borrowed(text);
     loop {
         let stream = yaml::read(&padded, &LIMITS);
-        let placer = NodePlacer { text, lenient: &lenient };
+        let mapper = SpanMapper { text, lenient: &lenient };
         let (at, info) = match stream.error {
             None => {
-                return Ok(stream.documents.into_iter().map(|it| placer.document(it)).collect());
+                return Ok(stream.documents.into_iter().map(|it| mapper.document(it)).collect());
             }
             Some(YamlError::Syntax { at, info }) => (lenient.original_offset(at), info),
             Some(YamlError::LongTagPrefix(at)) => {
@@ -67,14 +68,14 @@ pub(super) fn read(text: &str) -> Result<Vec<ManifestDocument>, ManifestError> {
                 let expected = format!("at most {} documents in a file", LIMITS.documents);
                 let message = "this is one document too many";
                 return Err(ManifestError::at(
-                    placer.place(at),
+                    mapper.place(at),
                     message,
                     expected,
                     "split the file",
                 ));
             }
             Some(YamlError::TooDeep(at)) => {
-                let start = placer.place(at).start;
+                let start = mapper.place(at).start;
                 let expected = format!("at most {} levels", LIMITS.depth);
                 let message = "this is nested too deeply";
                 return Err(ManifestError::at(
@@ -88,7 +89,7 @@ pub(super) fn read(text: &str) -> Result<Vec<ManifestDocument>, ManifestError> {
                 let expected = format!("at most {} values in a file", LIMITS.nodes);
                 let message = "this is one value too many";
                 return Err(ManifestError::at(
-                    placer.place(at),
+                    mapper.place(at),
                     message,
                     expected,
                     "split the file",
@@ -119,14 +120,14 @@ fn not_yaml(text: &str, at: usize, info: &str) -> ManifestError {
     ManifestError::at(at..at + 1, format!("this is not valid YAML: {info}"), expected, hint)
 }
 
-/// Turns the places of the text that was parsed into those of the text as it was written, each as
-/// long as what stands there.
-struct NodePlacer<'t> {
+/// Maps the spans of nodes from the parsed (repaired) text to the original text, and corrects the
+/// ends that the parser reports.
+struct SpanMapper<'t> {
     text: &'t str,
     lenient: &'t LenientText<'t>,
 }
 
-impl NodePlacer<'_> {
+impl SpanMapper<'_> {
     fn document(&self, root: Option<YamlNode>) -> ManifestDocument {
         let mut document = ManifestDocument { root, aliased_anchors: HashSet::new() };
         if let Some(root) = &mut document.root {
@@ -173,8 +174,8 @@ impl NodePlacer<'_> {
         };
     }
 
-    /// The parser puts the ends of collections here and there; the places of what they hold are
-    /// right.
+    /// The span of a collection. The parser's ends of collections are unreliable, so they are
+    /// derived from the spans of the entries, which are exact.
     fn collection(
         &self,
         start: usize,
@@ -190,8 +191,8 @@ impl NodePlacer<'_> {
         first..last.max(first)
     }
 
-    /// The place behind the closing bracket, which is the next but for blanks, comments and a last
-    /// comma.
+    /// The offset after the closing bracket, which only blanks, comments and a trailing comma
+    /// precede.
     fn past_bracket(&self, from: usize, close: char) -> usize {
         let mut at = from;
         loop {
@@ -206,7 +207,7 @@ impl NodePlacer<'_> {
         }
     }
 
-    /// The place of a value that is not there: behind the colon, or behind the key that has none.
+    /// The empty span of an absent value: after the colon, or after a key without a colon.
     fn absent_value(&self, key_end: usize) -> Range<usize> {
         let rest = self.text[key_end..].trim_start_matches([' ', '\t']);
         let end = if rest.starts_with(':') { self.text.len() - rest.len() + 1 } else { key_end };

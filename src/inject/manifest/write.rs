@@ -1,19 +1,19 @@
-//! JSON values as text: YAML blocks, and the insides of brackets in the style that is there
-//! already.
+//! Writes JSON values as text: as YAML blocks, and as entries of flow collections in the style of
+//! their neighbours.
 //!
-//! Every text that YAML 1.1 or 1.2 could take for something else is quoted, as a JSON string, which
-//! is YAML too.
+//! A text that YAML 1.1 or 1.2 could parse as another value is quoted, as a JSON string, which is
+//! YAML too.
 
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-/// How a block is indented.
+/// The indentation of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockStyle {
-    /// Columns before each line.
+    /// The number of columns before each line.
     pub(super) indent: usize,
-    /// Whether the dashes of a list stand below its key, and not two columns further.
+    /// Whether the dashes of a list are in the column of its key, and not two columns further in.
     pub(super) dashes_below_key: bool,
 }
 
@@ -22,7 +22,7 @@ impl BlockStyle {
         Self { indent: self.indent + by, ..self }
     }
 
-    /// Members of a mapping, a line each at least.
+    /// The lines of members of a mapping, at least one for each.
     pub(super) fn members<'v>(
         self,
         members: impl IntoIterator<Item = (&'v str, &'v Value)>,
@@ -46,7 +46,7 @@ impl BlockStyle {
         lines
     }
 
-    /// Items of a list, a line each at least.
+    /// The lines of items of a list, at least one for each.
     pub(super) fn items(self, items: &[Value]) -> Vec<String> {
         let mut lines = Vec::new();
         for item in items {
@@ -58,8 +58,8 @@ impl BlockStyle {
                 Value::Array(list) if !list.is_empty() => inside.items(list),
                 other => vec![format!("{}{}", " ".repeat(inside.indent), yaml_scalar(other))],
             };
-            for (nth, mut line) in block.into_iter().enumerate() {
-                if nth == 0 {
+            for (index, mut line) in block.into_iter().enumerate() {
+                if index == 0 {
                     line.replace_range(self.indent..=self.indent, "-");
                 }
                 lines.push(line);
@@ -69,26 +69,26 @@ impl BlockStyle {
     }
 }
 
-/// How the insides of brackets look.
+/// The style of a flow collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FlowStyle {
     /// `{"a":1,"b":2}`
     Tight,
     /// `{"a": 1, "b": 2}`
     Line,
-    /// An entry a line.
+    /// One entry on each line.
     Lines {
-        /// What ends a line.
+        /// The line ending.
         newline: &'static str,
         /// The blanks before an entry.
         indent: String,
-        /// The blanks that each level adds.
+        /// The blanks that each level of nesting adds.
         unit: String,
     },
 }
 
 impl FlowStyle {
-    /// What stands between two entries.
+    /// The separator of two entries.
     pub(super) fn separator(&self) -> String {
         match self {
             Self::Tight => ",".to_owned(),
@@ -97,13 +97,13 @@ impl FlowStyle {
         }
     }
 
-    /// A member of an object.
+    /// The text of a member of an object.
     pub(super) fn member(&self, key: &str, value: &Value) -> String {
         let colon = if *self == Self::Tight { ":" } else { ": " };
         format!("{}{colon}{}", json_string(key), self.value(value))
     }
 
-    /// A value.
+    /// The text of a value.
     pub(super) fn value(&self, value: &Value) -> String {
         match value {
             Value::Object(object) if !object.is_empty() => self.bracketed(
@@ -139,7 +139,7 @@ impl FlowStyle {
     }
 }
 
-/// Members in the order in which people look for them: what it is, then the alphabet.
+/// The members of an object: first the fields that people look for, then the others by alphabet.
 fn ordered_members(object: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     const FIRST: [&str; 5] = ["name", "image", "restartPolicy", "args", "env"];
     let rank = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
@@ -156,19 +156,19 @@ fn yaml_scalar(value: &Value) -> String {
     }
 }
 
-/// A string of YAML: as it is where nothing can be made of it but this string.
+/// A YAML string: plain if no YAML parser could take it for another value, else quoted.
 fn yaml_string(string: &str) -> String {
     const WORDS: [&str; 12] =
         ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "none"];
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
     let fits = string.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
-        && string.chars().all(plain)
+        && string.chars().all(is_plain)
         && !string.ends_with(':')
         && !WORDS.contains(&string.to_ascii_lowercase().as_str());
     if fits { string.to_owned() } else { json_string(string) }
 }
 
-/// A string of JSON, in ASCII where control characters and the marks of byte order are.
+/// A JSON string, with control characters and byte order marks escaped.
 fn json_string(string: &str) -> String {
     let json = Value::String(string.to_owned()).to_string();
     let mut out = String::with_capacity(json.len());

@@ -1,5 +1,5 @@
-//! Whatever a pod's author writes, deciding on it takes time in proportion to its size, and the
-//! answer stays short.
+//! The decision on a pod takes time in proportion to the pod's size, and refusals stay short,
+//! whatever the pod's author writes.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ use crate::inject::Defaults;
 use crate::inject::decide::{InjectOutcome, inject, uninject};
 use crate::inject::refusal::RefusalReason;
 
-/// A pod of these annotations and containers.
+/// A pod with these annotations and containers.
 fn pod(annotations: &Value, containers: &[Value]) -> Value {
     json!({"metadata": {"annotations": annotations}, "spec": {"containers": containers}})
 }
 
-/// Containers, each with this beside its name.
+/// Containers with a name each, and with the members of `rest`.
 fn containers(count: usize, rest: &Value) -> Vec<Value> {
     let one = |nth| {
         let mut container = rest.clone();

@@ -1,11 +1,11 @@
-//! Values as people write them: YAML in a layout made up at random, with comments, blank lines,
-//! brackets, odd indentation.
+//! Writes values as YAML in a random layout: with comments, blank lines, flow collections and odd
+//! indentation.
 
 use serde_json::{Map, Value};
 
 use super::Choices;
 
-/// One text of `value`.
+/// A random layout of `value`.
 pub(super) fn random_layout(value: &Value, choices: &mut Choices) -> String {
     let mut writer = LayoutWriter {
         dashes_below_key: choices.yes(),
@@ -29,7 +29,7 @@ struct LayoutWriter {
 }
 
 impl LayoutWriter {
-    /// A mapping in block style; `first` stands in front of its first key.
+    /// Writes a block mapping, with `first` before its first key.
     fn map(
         &mut self,
         object: &Map<String, Value>,
@@ -52,7 +52,7 @@ impl LayoutWriter {
         }
     }
 
-    /// What stands behind a key (`in_list`: a dash) at `indent`.
+    /// Writes a value after a key (`in_list`: after a dash) at `indent`.
     fn value(
         &mut self,
         before: &str,
@@ -103,7 +103,7 @@ impl LayoutWriter {
         }
     }
 
-    /// Comments and blank lines.
+    /// Writes comments and blank lines.
     fn add_comments(&mut self, indent: usize, choices: &mut Choices) {
         if self.comments && choices.below(4) == 1 {
             let indent = if choices.yes() { indent } else { choices.below(8) };
@@ -115,7 +115,7 @@ impl LayoutWriter {
     }
 }
 
-/// A value in brackets, on one line.
+/// A value as a flow collection on one line.
 fn flow(value: &Value, choices: &mut Choices) -> String {
     let blank = if choices.yes() { " " } else { "" };
     let tail = if choices.below(4) == 1 { "," } else { "" };

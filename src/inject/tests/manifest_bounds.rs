@@ -1,4 +1,4 @@
-//! Whatever a manifest holds, rewriting it takes time and memory in proportion to its size.
+//! Rewriting a manifest takes time and memory in proportion to its size, whatever it holds.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Manifests as texts: whatever their layout, nothing that was there is touched, a second time
-//! changes nothing, and what was added can be taken away again.
+//! Manifests in any layout: injection changes no byte of the original, a second injection changes
+//! nothing, and uninjection restores the original.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,14 +17,14 @@ fn file() -> &'static Path {
     Path::new("manifest.yaml")
 }
 
-/// Whether `part` is what is left of `whole` if some bytes are left out.
+/// Whether `part` is a subsequence of `whole`.
 fn is_subsequence(part: &str, whole: &str) -> bool {
     let mut whole = whole.bytes();
     part.bytes().all(|byte| whole.any(|other| other == byte))
 }
 
-/// What must hold of any text: it is refused, or the promises hold. Returns whether anything got a
-/// sidecar.
+/// Asserts that a text is refused, or that the promises hold for it. Returns whether any pod was
+/// injected.
 fn holds(text: &str, defaults: &Defaults) -> bool {
     let once = match rewrite(file(), text, RewriteMode::Inject(defaults)) {
         Ok(once) => once,
@@ -47,7 +47,7 @@ fn holds(text: &str, defaults: &Defaults) -> bool {
     true
 }
 
-/// What `--uninject` makes of what was injected.
+/// The text after an injection and an uninjection.
 fn back(text: &str, defaults: &Defaults) -> String {
     let once = rewrite(file(), text, RewriteMode::Inject(defaults)).unwrap().text;
     rewrite(file(), &once, RewriteMode::Uninject)
@@ -78,7 +78,7 @@ proptest! {
         prop_assert_eq!(back(&text, &defaults), text);
     }
 
-    /// Manifests that something happened to: lines lost, doubled or moved, bytes changed.
+    /// Damaged manifests: with lines removed, doubled or moved, or with changed bytes.
     #[test]
     fn damaged_manifests_are_refused_or_right(
         which in any::<usize>(),
@@ -96,7 +96,7 @@ proptest! {
     }
 }
 
-/// The manifests of the tests, and those of the fuzzer's corpus.
+/// The manifests of the tests and of the fuzzer's corpus.
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = ["tests/inject/cases", "tests/inject/refused", "fuzz/corpus/manifest"];

@@ -1,4 +1,4 @@
-//! Pods as values: what an admission answer is made of.
+//! Pods as JSON values: injection, uninjection and refusals.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use crate::inject::change::FieldPath;
 use crate::inject::decide::{InjectOutcome, SkipReason, inject, uninject};
 use crate::inject::refusal::RefusalReason;
 
-/// A JSON Patch of nothing but `add`, as RFC 6902 says it.
+/// Applies a JSON Patch with `add` operations only, as RFC 6902 specifies.
 fn patched(mut document: Value, patch: &Value) -> Value {
     for operation in patch.as_array().unwrap() {
         assert_eq!(operation["op"], "add");
@@ -48,7 +48,7 @@ proptest! {
         prop_assert_eq!(back, before);
     }
 
-    /// Whatever an API server is sent: no panic.
+    /// No pod that an API server may be sent causes a panic.
     #[test]
     fn nonsense_is_decided_on_too(bytes in choices(), place in 0..40usize) {
         let mut choices = Choices::of(bytes);
@@ -117,16 +117,16 @@ fn a_refusal_says_all_in_one_line_for_an_admission_answer() {
         matches!(refusal.reason, RefusalReason::BadValue { value: None, .. }),
         "a password is not repeated"
     );
-    let said = refusal.to_string();
+    let message = refusal.to_string();
     assert_eq!(
-        said,
-        "`bfb.dev/redis` cannot be what it is here: expected `secret:NAME/KEY`, \
-         or a URL without a password: `SCHEME://HOST:PORT` \
-         (hint: write such a value, or remove the annotation: its default is a fleet of one)"
+        message,
+        "`bfb.dev/redis` cannot be what it is here: expected `secret:NAME/KEY`, or a URL without a \
+         password: `SCHEME://HOST:PORT` (hint: write such a value, or remove the annotation: its \
+         default is a fleet of one)"
     );
     let pod = json!({"metadata": {"annotations": {"bfb.dev/injct": "customer"}}, "spec": {}});
-    let said = inject(&pod, &Defaults::default()).unwrap_err()[0].to_string();
-    assert!(said.ends_with("(hint: did you mean `bfb.dev/inject`?)"), "{said}");
+    let message = inject(&pod, &Defaults::default()).unwrap_err()[0].to_string();
+    assert!(message.ends_with("(hint: did you mean `bfb.dev/inject`?)"), "{message}");
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! The webhook's own certificate, as it is kept in a Secret that all replicas read: the pair that
-//! is served, the one that comes next, and the authorities of those that were served before.
+//! The Secret of a generated certificate, which every replica reads: the pair that is served, the
+//! next pair, and the authorities of earlier pairs.
 //!
-//! Each pair has an authority of its own, which signs nothing else: its key is gone as soon as the
-//! pair is made. An authority ends when its certificate does, so a bundle holds nothing that
-//! outlives what it vouches for.
+//! Each pair has an authority of its own, whose key is dropped as soon as it has signed the pair.
+//! An authority expires together with its certificate, so a bundle trusts nothing for longer than
+//! the certificates that it is for.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,12 +19,12 @@ use serde_json::{Map, Value, json};
 use crate::identity::Certificate;
 use crate::identity::issue::{Authority, IssueError, Leaf, Usage, Validity};
 
-/// How far a fresh certificate is dated back.
+/// The time before its creation from which a certificate is valid.
 const BACKDATE: Duration = Duration::from_mins(5);
-/// The most authorities of former certificates that are kept.
+/// The most authorities of earlier certificates in the Secret.
 const FORMER_MAX: usize = 8;
 
-/// A certificate with its key, and the authority that it is trusted by.
+/// A certificate with its key, and the authority that signed it.
 #[derive(Clone)]
 pub(super) struct KeyPair {
     cert_pem: String,
@@ -33,7 +33,7 @@ pub(super) struct KeyPair {
     pub ca_pem: String,
     /// Its DNS names and addresses.
     pub names: BTreeSet<String>,
-    /// Its last moment.
+    /// Its expiry.
     pub not_after: SystemTime,
 }
 
@@ -55,7 +55,7 @@ impl PartialEq for KeyPair {
 }
 
 impl KeyPair {
-    /// Makes one for these names, valid from a little before `now`: clocks differ.
+    /// Generates a pair for these names, valid from a little before `now`, since clocks differ.
     pub(super) fn issue(
         names: &BTreeSet<String>,
         now: SystemTime,
@@ -79,7 +79,7 @@ impl KeyPair {
         })
     }
 
-    /// Reads one; `None` where it is not whole.
+    /// Parses a pair; `None` if one of its parts is malformed or does not fit the others.
     fn read(cert_pem: String, key_pem: String, ca_pem: String) -> Option<Self> {
         let certificate = parse_certificate(&cert_pem)?;
         parse_certificate(&ca_pem)?;
@@ -89,7 +89,7 @@ impl KeyPair {
         pair.certified_key().map(|_| pair)
     }
 
-    /// For a TLS server.
+    /// The pair in the form that a TLS server takes.
     pub(super) fn certified_key(&self) -> Option<Arc<CertifiedKey>> {
         let chain: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(self.cert_pem.as_bytes()).collect();
@@ -104,19 +104,19 @@ fn parse_certificate(pem: &str) -> Option<Certificate> {
     Certificate::read(&der).ok()
 }
 
-/// What the Secret holds.
+/// The content of the Secret.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct CertificateSecret {
     /// The pair that is served.
     pub current: Option<KeyPair>,
-    /// The pair that is served as soon as API servers trust it.
+    /// The pair that will be served as soon as API servers trust it.
     pub next: Option<KeyPair>,
-    /// The authorities (PEM) of pairs that were served before and that a replica may still serve.
+    /// The authorities (PEM) of earlier pairs, which a replica may still serve.
     pub former_authorities: Vec<String>,
 }
 
 impl CertificateSecret {
-    /// Reads a Secret. What is not whole is not there: it is made anew.
+    /// Parses a Secret. A malformed pair counts as missing, so that it is generated anew.
     pub(super) fn from_secret(secret: &Value) -> Self {
         let text = |name: &str| {
             let encoded = secret.get("data")?.get(name)?.as_str()?;
@@ -135,26 +135,26 @@ impl CertificateSecret {
         }
     }
 
-    /// The Secret that holds this, in the place of `there` if there is one: exactly what was read,
-    /// or the write fails.
+    /// The Secret with this content: `existing` with other data, which keeps its `resourceVersion`
+    /// and can only replace the object that was read; or a new one.
     pub(super) fn to_secret(&self, existing: Option<&Value>, name: &str, namespace: &str) -> Value {
         let mut data = Map::new();
-        let mut put = |name: &str, text: &str| {
+        let mut insert = |name: &str, text: &str| {
             drop(data.insert(name.to_owned(), BASE64.encode(text.as_bytes()).into()));
         };
-        // A Secret of this type has these, empty if need be.
-        put("tls.crt", self.current.as_ref().map_or("", |pair| &pair.cert_pem));
-        put("tls.key", self.current.as_ref().map_or("", |pair| &pair.key_pem));
+        // A Secret of this type must have these two, at least empty.
+        insert("tls.crt", self.current.as_ref().map_or("", |pair| &pair.cert_pem));
+        insert("tls.key", self.current.as_ref().map_or("", |pair| &pair.key_pem));
         if let Some(pair) = &self.current {
-            put("ca.crt", &pair.ca_pem);
+            insert("ca.crt", &pair.ca_pem);
         }
         if let Some(pair) = &self.next {
-            put("next.crt", &pair.cert_pem);
-            put("next.key", &pair.key_pem);
-            put("next-ca.crt", &pair.ca_pem);
+            insert("next.crt", &pair.cert_pem);
+            insert("next.key", &pair.key_pem);
+            insert("next-ca.crt", &pair.ca_pem);
         }
         if !self.former_authorities.is_empty() {
-            put("former-ca.crt", &self.former_authorities.concat());
+            insert("former-ca.crt", &self.former_authorities.concat());
         }
         let mut secret = existing.cloned().unwrap_or_else(|| {
             json!({
@@ -168,7 +168,7 @@ impl CertificateSecret {
         secret
     }
 
-    /// All that API servers shall trust, as PEM.
+    /// The bundle: the authorities of all pairs, as PEM.
     pub(super) fn bundle(&self) -> String {
         let pairs = self.current.iter().chain(&self.next).map(|pair| &pair.ca_pem);
         let mut bundle = String::new();
@@ -179,25 +179,24 @@ impl CertificateSecret {
         bundle
     }
 
-    /// The next pair is served, and the authority of the one before is remembered.
+    /// Makes the next pair the current one, and keeps the authority of the previous pair.
     #[must_use]
     pub(super) fn promote_next(mut self) -> Self {
         if let Some(next) = self.next.take()
-            && let Some(before) = self.current.replace(next)
+            && let Some(previous) = self.current.replace(next)
         {
-            self.former_authorities.insert(0, format!("{}\n", before.ca_pem.trim_end()));
+            self.former_authorities.insert(0, format!("{}\n", previous.ca_pem.trim_end()));
             self.former_authorities.truncate(FORMER_MAX);
         }
         self
     }
 
-    /// Whether an authority is remembered whose certificate is over: nobody serves that any more
-    /// and is believed.
+    /// Whether the authority of an earlier certificate has expired, and so is of no use.
     pub(super) fn has_expired_authority(&self, now: SystemTime) -> bool {
         self.former_authorities.iter().any(|ca| is_expired(ca, now))
     }
 
-    /// Without those.
+    /// Removes the expired authorities of earlier certificates.
     #[must_use]
     pub(super) fn without_expired(mut self, now: SystemTime) -> Self {
         self.former_authorities.retain(|ca| !is_expired(ca, now));
@@ -206,10 +205,10 @@ impl CertificateSecret {
 }
 
 fn is_expired(ca_pem: &str, now: SystemTime) -> bool {
-    parse_certificate(ca_pem).is_none_or(|certificate| certificate.is_over(now))
+    parse_certificate(ca_pem).is_none_or(|certificate| certificate.is_expired(now))
 }
 
-/// The blocks of a bundle.
+/// The certificates of a bundle, a PEM text each.
 fn pem_blocks(bundle: &str) -> Vec<String> {
     const END: &str = "-----END CERTIFICATE-----";
     let parts = bundle.split_inclusive(END).filter(|part| part.contains(END));
@@ -228,36 +227,37 @@ mod tests {
     #[test]
     fn a_secret_gives_back_what_was_put_into_it() {
         let pair = || KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap();
-        let mut kept = CertificateSecret {
+        let mut content = CertificateSecret {
             current: Some(pair()),
             next: Some(pair()),
             former_authorities: Vec::new(),
         };
         for _ in 0..3 {
-            kept = CertificateSecret { next: Some(pair()), ..kept.promote_next() };
+            content = CertificateSecret { next: Some(pair()), ..content.promote_next() };
         }
-        assert_eq!(kept.former_authorities.len(), 3);
-        let secret = kept.to_secret(None, "bfb-webhook", "bfb-system");
+        assert_eq!(content.former_authorities.len(), 3);
+        let secret = content.to_secret(None, "bfb-webhook", "bfb-system");
         let read = CertificateSecret::from_secret(&secret);
-        assert_eq!(read, kept);
+        assert_eq!(read, content);
         assert_eq!(read.current.as_ref().unwrap().names, names());
         assert_eq!(read.bundle().matches("BEGIN CERTIFICATE").count(), 5);
-        let there = json!({"metadata": {"resourceVersion": "9", "labels": {"a": "b"}},
+        let existing = json!({"metadata": {"resourceVersion": "9", "labels": {"a": "b"}},
             "data": {"other": "eA=="}});
-        let over = CertificateSecret { next: None, ..kept }.to_secret(Some(&there), "x", "y");
-        assert_eq!(over["metadata"], there["metadata"]);
-        assert!(over["data"].get("other").is_none() && over["data"].get("next.key").is_none());
+        let secret =
+            CertificateSecret { next: None, ..content }.to_secret(Some(&existing), "x", "y");
+        assert_eq!(secret["metadata"], existing["metadata"]);
+        assert!(secret["data"].get("other").is_none() && secret["data"].get("next.key").is_none());
     }
 
     #[test]
     fn what_is_not_whole_is_not_there() {
-        let kept = CertificateSecret {
+        let content = CertificateSecret {
             current: Some(
                 KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap(),
             ),
             ..CertificateSecret::default()
         };
-        let whole = kept.to_secret(None, "a", "b");
+        let whole = content.to_secret(None, "a", "b");
         for name in ["tls.crt", "tls.key", "ca.crt"] {
             let mut secret = whole.clone();
             secret["data"][name] = "eA==".into();
@@ -272,12 +272,12 @@ mod tests {
 
     #[test]
     fn no_debug_output_holds_a_private_key() {
-        let kept = CertificateSecret {
+        let content = CertificateSecret {
             current: Some(
                 KeyPair::issue(&names(), SystemTime::now(), Duration::from_mins(1)).unwrap(),
             ),
             ..CertificateSecret::default()
         };
-        assert!(!format!("{kept:?}").contains("PRIVATE"));
+        assert!(!format!("{content:?}").contains("PRIVATE"));
     }
 }

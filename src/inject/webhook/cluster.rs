@@ -1,9 +1,8 @@
-//! The API server, as far as the webhook needs it: a few objects as JSON, each request within a
-//! time.
+//! The client of the API server: objects as JSON, and each request with a timeout.
 //!
-//! Objects are written back as they were read, with their `resourceVersion`: a write over something
-//! that has changed meanwhile fails ([`ClusterError::is_conflict`]), and nothing that we do not
-//! know is lost.
+//! An object is written back as it was read, with its `resourceVersion`: if it has changed since,
+//! the write is a conflict ([`ClusterError::is_conflict`]), and fields that this version of the
+//! webhook does not know are not lost.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -19,25 +18,25 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_e
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// How long one request may take.
+/// The timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes. A list that is longer is asked for in shorter pages:
+/// The longest response that is read, in bytes. A longer list is requested again in shorter pages:
 /// one object has at most 1.5 MiB (etcd's limit for a request).
 const ANSWER_MAX_BYTES: u64 = 8 << 20;
-/// How long a connection may take to be made.
+/// The timeout of a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The oldest minor version of Kubernetes 1 that knows native sidecars without being told to.
+/// The oldest minor version of Kubernetes 1 that has native sidecars without a feature gate.
 const OLDEST_MINOR: u64 = 29;
 
-/// What may stand in a segment of a path, or in a query's value, as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// The characters that are percent-encoded in a segment of a path, and in the value of a query.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `text` for a segment of a path, or for a query's value.
+/// Percent-encodes `text` for a segment of a path, or for the value of a query.
 pub(super) fn percent_encode(text: &str) -> PercentEncode<'_> {
-    utf8_percent_encode(text, PLAIN)
+    utf8_percent_encode(text, ENCODED)
 }
 
-/// A client of the API server, and the namespace that we are in.
+/// The client, and the webhook's namespace.
 #[derive(Clone)]
 pub(super) struct Cluster {
     client: Client,
@@ -53,7 +52,7 @@ impl std::fmt::Debug for Cluster {
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterConnectError {
-    /// The kubeconfig is not usable.
+    /// The kubeconfig cannot be used.
     #[error(
         "`--kubeconfig {path}` cannot be used: {why}; expected what `kubectl config view --raw` \
          prints"
@@ -61,18 +60,18 @@ pub enum ClusterConnectError {
     Kubeconfig {
         /// Its path.
         path: String,
-        /// Why not.
+        /// The reason.
         why: String,
-        /// Whether the file cannot be had at all.
+        /// Whether the file cannot be read at all.
         is_missing: bool,
     },
-    /// There is no kubeconfig, and this is no pod.
+    /// No kubeconfig is given, and the process does not run in a pod.
     #[error(
         "there is no cluster: {0}; expected a pod with a service account (hint: elsewhere, \
          give `--kubeconfig FILE`)"
     )]
     NoPod(String),
-    /// The client cannot be made.
+    /// The client cannot be built.
     #[error("there is no client for the cluster: {0}")]
     Client(String),
 }
@@ -80,30 +79,30 @@ pub enum ClusterConnectError {
 /// Why a request to the API server failed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClusterError {
-    /// It said no.
+    /// The API server refused it.
     #[error("the API server answered {code} {reason} to `{request}`: {message}")]
     Refused {
-        /// What was asked.
+        /// The request: its method and path.
         request: String,
         /// The status.
         code: u16,
-        /// In a word.
+        /// The machine-readable reason.
         reason: String,
-        /// In words.
+        /// The message for people.
         message: String,
     },
-    /// It did not answer, or not with what was expected.
+    /// The API server sent no response, or one that cannot be parsed.
     #[error("the API server did not answer `{request}`: {why}")]
     NoAnswer {
-        /// What was asked.
+        /// The request: its method and path.
         request: String,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// It answered more than is read.
+    /// The response is longer than [`ANSWER_MAX_BYTES`].
     #[error("the API server answered `{request}` with more than {} MiB", ANSWER_MAX_BYTES >> 20)]
     TooLong {
-        /// What was asked.
+        /// The request: its method and path.
         request: String,
     },
 }
@@ -113,26 +112,27 @@ impl ClusterError {
         if let Self::Refused { code, .. } = self { *code } else { 0 }
     }
 
-    /// Whether there is no such object.
+    /// Whether the object does not exist.
     pub(super) fn is_not_found(&self) -> bool {
         self.code() == 404
     }
 
-    /// Whether the object has changed since it was read, or is there already.
+    /// Whether the object has changed since it was read, or exists already.
     pub(super) fn is_conflict(&self) -> bool {
         self.code() == 409
     }
 
-    /// Whether less has to be asked for at once.
+    /// Whether the response is too long: a list must be requested in shorter pages.
     pub(super) fn is_too_long(&self) -> bool {
         matches!(self, Self::TooLong { .. })
     }
 
-    /// Whether what a watch or a list went on from is forgotten.
+    /// Whether the `resourceVersion` of a watch, or the continuation of a list, has expired.
     pub(super) fn is_gone(&self) -> bool {
         self.code() == 410
     }
 
+    /// The error of `request` that the `kube` crate reports.
     pub(super) fn from_kube(request: &str, error: &kube::Error) -> Self {
         let request = request.to_owned();
         match error {
@@ -147,7 +147,7 @@ impl ClusterError {
     }
 }
 
-/// An error with its causes, each of which says more than the one before.
+/// The messages of an error and its causes, without those that an earlier one contains.
 fn error_chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut messages: Vec<String> = causes.map(ToString::to_string).collect();
@@ -155,18 +155,18 @@ fn error_chain(error: &dyn std::error::Error) -> String {
     messages.join(": ")
 }
 
-/// What the cluster is.
+/// The version of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ClusterVersion {
-    /// As it calls itself.
+    /// As the API server reports it, such as `1.31`.
     pub name: String,
-    /// Whether pods there can have native sidecars.
+    /// Whether its pods can have native sidecars.
     pub has_native_sidecars: bool,
 }
 
 impl Cluster {
-    /// A client by a kubeconfig, or by the pod's service account; nothing is asked yet. `namespace`
-    /// overrules the one that either names.
+    /// Builds a client from a kubeconfig, or from the pod's service account. Sends no request yet.
+    /// `namespace` overrides the namespace of either.
     pub(super) async fn new(
         kubeconfig: Option<&Path>,
         namespace: Option<String>,
@@ -183,16 +183,16 @@ impl Cluster {
         Ok(Self { client, namespace })
     }
 
-    /// The namespace that we are in.
+    /// The webhook's namespace.
     pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// Asks what the cluster is.
+    /// Requests the version of the cluster.
     pub(super) async fn version(&self) -> Result<ClusterVersion, ClusterError> {
         let version = self.get("/version").await?;
         let text = |key: &str| version.get(key).and_then(Value::as_str).unwrap_or_default();
-        // Some say `29+`.
+        // Some clusters report `29+`.
         let number = |key| {
             text(key).trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u64>().unwrap_or(0)
         };
@@ -210,14 +210,15 @@ impl Cluster {
         self.send(Method::GET, path, None).await
     }
 
-    /// Reads an object or a list as text, for those who need only some of it.
+    /// Reads an object or a list as text, for callers that parse only a part of it.
     pub(super) async fn get_text(&self, path: &str) -> Result<String, ClusterError> {
-        let named = format!("GET {path}");
+        let request_name = format!("GET {path}");
         let request = build_request(Method::GET, path, "application/json", Vec::new());
-        self.fetch_text(&named, request.map_err(|error| no_answer(&named, &error))?).await
+        self.fetch_text(&request_name, request.map_err(|error| no_answer(&request_name, &error))?)
+            .await
     }
 
-    /// Reads an object; `None` where there is none.
+    /// Reads an object; `None` if it does not exist.
     pub(super) async fn get_opt(&self, path: &str) -> Result<Option<Value>, ClusterError> {
         match self.get(path).await {
             Ok(object) => Ok(Some(object)),
@@ -226,7 +227,7 @@ impl Cluster {
         }
     }
 
-    /// Writes an object over the one that was read.
+    /// Replaces an object that was read.
     pub(super) async fn replace(&self, path: &str, object: &Value) -> Result<Value, ClusterError> {
         self.send(Method::PUT, path, Some(object)).await
     }
@@ -236,18 +237,18 @@ impl Cluster {
         self.send(Method::POST, path, Some(object)).await
     }
 
-    /// Reads `path` as metadata only.
+    /// Lists the objects of `path`, with their metadata only.
     pub(super) async fn list<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClusterError> {
-        let named = format!("GET {path}");
+        let request_name = format!("GET {path}");
         let accept =
             "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
         let request = build_request(Method::GET, path, accept, Vec::new())
-            .map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.fetch_text(&named, request).await?)
-            .map_err(|error| no_answer(&named, &error))
+            .map_err(|error| no_answer(&request_name, &error))?;
+        serde_json::from_str(&self.fetch_text(&request_name, request).await?)
+            .map_err(|error| no_answer(&request_name, &error))
     }
 
-    /// What happens to the objects of `path`, as metadata only.
+    /// Watches the objects of `path`, with their metadata only.
     pub(super) async fn watch<T>(
         &self,
         path: &str,
@@ -255,15 +256,15 @@ impl Cluster {
     where
         T: Clone + DeserializeOwned,
     {
-        let named = format!("WATCH {path}");
+        let request_name = format!("WATCH {path}");
         let accept =
             "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
         let request = build_request(Method::GET, path, accept, Vec::new())
-            .map_err(|error| no_answer(&named, &error))?;
-        let begun =
-            tokio::time::timeout(REQUEST_TIMEOUT, self.client.request_events(request)).await;
-        let begun = begun.map_err(|error| no_answer(&named, &error))?;
-        begun.map_err(|error| ClusterError::from_kube(&named, &error))
+            .map_err(|error| no_answer(&request_name, &error))?;
+        let events = self.client.request_events(request);
+        let response = tokio::time::timeout(REQUEST_TIMEOUT, events).await;
+        let response = response.map_err(|error| no_answer(&request_name, &error))?;
+        response.map_err(|error| ClusterError::from_kube(&request_name, &error))
     }
 
     async fn send(
@@ -272,39 +273,39 @@ impl Cluster {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, ClusterError> {
-        let named = format!("{method} {path}");
+        let request_name = format!("{method} {path}");
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let request = build_request(method, path, "application/json", body)
-            .map_err(|error| no_answer(&named, &error))?;
-        serde_json::from_str(&self.fetch_text(&named, request).await?)
-            .map_err(|error| no_answer(&named, &error))
+            .map_err(|error| no_answer(&request_name, &error))?;
+        serde_json::from_str(&self.fetch_text(&request_name, request).await?)
+            .map_err(|error| no_answer(&request_name, &error))
     }
 
-    /// As text: kube's own decoding would log an answer that it cannot read, and with it a Secret;
-    /// and it reads answers of any length.
+    /// Sends a request, and reads the response as text. `kube`'s own decoding would log a response
+    /// that it cannot parse, and so perhaps a Secret, and it reads responses of any length.
     async fn fetch_text(
         &self,
-        named: &str,
+        request_name: &str,
         request: Request<Vec<u8>>,
     ) -> Result<String, ClusterError> {
-        let answer = async {
+        let response = async {
             let stream = self
                 .client
                 .request_stream(request)
                 .await
-                .map_err(|error| ClusterError::from_kube(named, &error))?;
+                .map_err(|error| ClusterError::from_kube(request_name, &error))?;
             let mut bytes = Vec::new();
-            let read = pin!(stream.take(ANSWER_MAX_BYTES + 1)).read_to_end(&mut bytes).await;
-            read.map_err(|error| no_answer(named, &error))?;
+            let result = pin!(stream.take(ANSWER_MAX_BYTES + 1)).read_to_end(&mut bytes).await;
+            result.map_err(|error| no_answer(request_name, &error))?;
             if bytes.len() as u64 > ANSWER_MAX_BYTES {
-                return Err(ClusterError::TooLong { request: named.to_owned() });
+                return Err(ClusterError::TooLong { request: request_name.to_owned() });
             }
-            String::from_utf8(bytes).map_err(|error| no_answer(named, &error.utf8_error()))
+            String::from_utf8(bytes).map_err(|error| no_answer(request_name, &error.utf8_error()))
         };
-        match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        match tokio::time::timeout(REQUEST_TIMEOUT, response).await {
             Ok(result) => result,
             Err(_) => Err(ClusterError::NoAnswer {
-                request: named.to_owned(),
+                request: request_name.to_owned(),
                 why: format!("not within {REQUEST_TIMEOUT:?}"),
             }),
         }
@@ -326,11 +327,12 @@ fn build_request(
         .body(body)
 }
 
-fn no_answer(named: &str, error: &dyn std::error::Error) -> ClusterError {
-    ClusterError::NoAnswer { request: named.to_owned(), why: error_chain(error) }
+fn no_answer(request_name: &str, error: &dyn std::error::Error) -> ClusterError {
+    ClusterError::NoAnswer { request: request_name.to_owned(), why: error_chain(error) }
 }
 
-/// Whether the kubeconfig cannot be had. A file that is no text is an error of reading as well.
+/// Whether the kubeconfig cannot be read. (`kube` reports a file that is no text as an error of
+/// reading too.)
 fn is_unreadable(error: &KubeconfigError) -> bool {
     match error {
         KubeconfigError::ReadConfig(error, _) => error.kind() != ErrorKind::InvalidData,

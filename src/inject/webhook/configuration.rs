@@ -1,5 +1,6 @@
-//! The `MutatingWebhookConfiguration` through which an API server finds us: who it believes us to
-//! be, whom it trusts, and which pods it asks about. Pure.
+//! The `MutatingWebhookConfiguration`, by which an API server calls the webhook: the name that it
+//! expects in the certificate, the bundle that it trusts, and the pods that it sends reviews of.
+//! Pure.
 
 use std::collections::BTreeSet;
 
@@ -8,10 +9,10 @@ use serde_json::Value;
 
 use super::selector::matches_selector;
 
-/// With this annotation cert-manager writes the bundles.
+/// The annotation by which cert-manager writes the bundles.
 const CERT_MANAGER: &str = "cert-manager.io/inject-ca-from";
 
-/// One configuration, as the API server gave it.
+/// The configuration, as the API server returned it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct MutatingWebhookConfiguration(Value);
 
@@ -20,7 +21,7 @@ pub(super) struct MutatingWebhookConfiguration(Value);
 pub(super) struct Hook<'a>(&'a Value);
 
 impl MutatingWebhookConfiguration {
-    /// Takes the object.
+    /// Wraps the object.
     pub(super) fn new(object: Value) -> Self {
         Self(object)
     }
@@ -34,27 +35,27 @@ impl MutatingWebhookConfiguration {
     pub(super) fn is_managed_by_cert_manager(&self) -> bool {
         let annotations = self.0.pointer("/metadata/annotations");
         annotations
-            .and_then(|all| all.get(CERT_MANAGER))
-            .is_some_and(|from| from.as_str().is_some_and(|it| !it.is_empty()))
+            .and_then(|annotations| annotations.get(CERT_MANAGER))
+            .is_some_and(|source| source.as_str().is_some_and(|it| !it.is_empty()))
     }
 
-    /// The names that API servers expect in our certificate: DNS names and addresses.
+    /// The names that API servers expect in the certificate: DNS names and addresses.
     pub(super) fn names(&self) -> BTreeSet<String> {
         self.hooks().filter_map(Hook::server_name).collect()
     }
 
-    /// Whether the API server lets pods pass when we do not answer.
+    /// Whether the API server creates pods without a sidecar while no replica answers.
     pub(super) fn ignores_failures(&self) -> bool {
         self.hooks().any(Hook::ignores_failures)
     }
 
-    /// Whether each webhook trusts exactly what `bundle` (PEM) holds.
+    /// Whether the bundle of each webhook is exactly `bundle` (PEM).
     pub(super) fn has_bundle(&self, bundle: &str) -> bool {
         self.hooks().all(|hook| hook.bundle().as_deref() == Some(bundle.as_bytes()))
     }
 
-    /// The object with this bundle (PEM) in each webhook. It carries its `resourceVersion`: written
-    /// to the API server it takes the place of exactly what was read.
+    /// The object with this bundle (PEM) in each webhook. It keeps its `resourceVersion`, so that
+    /// it can only replace the object that was read.
     pub(super) fn with_bundle(&self, bundle: &str) -> Value {
         let mut object = self.0.clone();
         let encoded = BASE64.encode(bundle.as_bytes());
@@ -68,12 +69,12 @@ impl MutatingWebhookConfiguration {
 }
 
 impl Hook<'_> {
-    /// Its name.
+    /// The name of the webhook.
     pub(super) fn name(&self) -> &str {
         self.0.get("name").and_then(Value::as_str).unwrap_or("?")
     }
 
-    /// The name that an API server expects in our certificate.
+    /// The name that an API server expects in the certificate.
     pub(super) fn server_name(self) -> Option<String> {
         let client = self.0.get("clientConfig")?;
         let text = |pointer: &str| client.pointer(pointer).and_then(Value::as_str);
@@ -84,18 +85,19 @@ impl Hook<'_> {
         Some(url.host()?.trim_start_matches('[').trim_end_matches(']').to_owned())
     }
 
-    /// Whom it trusts, as PEM.
+    /// The bundle that the API server trusts, as PEM.
     pub(super) fn bundle(self) -> Option<Vec<u8>> {
         let encoded = self.0.pointer("/clientConfig/caBundle")?.as_str()?;
         BASE64.decode(encoded.as_bytes()).ok().filter(|bundle| !bundle.is_empty())
     }
 
-    /// Whether pods pass when it is not answered.
+    /// Whether its `failurePolicy` is `Ignore`.
     pub(super) fn ignores_failures(self) -> bool {
         self.0.get("failurePolicy").and_then(Value::as_str) == Some("Ignore")
     }
 
-    /// Whether it is asked about pods with these labels in a namespace with those.
+    /// Whether its selectors match a pod with the labels `pod_labels` in a namespace with the
+    /// labels `namespace_labels`.
     pub(super) fn selects(self, namespace_labels: &Value, pod_labels: &Value) -> bool {
         matches_selector(self.0.get("namespaceSelector"), namespace_labels)
             && matches_selector(self.0.get("objectSelector"), pod_labels)

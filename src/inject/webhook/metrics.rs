@@ -1,4 +1,5 @@
-//! The counters and gauges of the webhook. Handles are made once; an admission looks nothing up.
+//! The metrics of the webhook. The counters of each outcome are created once, so that an admission
+//! needs no lookup by label.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -17,7 +18,7 @@ use super::verdict::AdmissionVerdict;
 use crate::http::{PortMetrics, exposition};
 use crate::identity;
 
-/// Seconds; an admission that takes longer than the last fails.
+/// The buckets of admissions' durations, in seconds.
 const BUCKETS: [f64; 12] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
@@ -31,7 +32,7 @@ struct NamespaceLabel {
     namespace: String,
 }
 
-/// The counters and gauges, and where they are registered.
+/// The metrics, and their registry.
 #[derive(Debug)]
 pub(super) struct WebhookMetrics {
     registry: Registry,
@@ -42,38 +43,38 @@ pub(super) struct WebhookMetrics {
     malformed: Counter,
     failed: Counter,
     seconds: Histogram,
-    /// Admissions that were turned away because the bound on those under way was reached.
+    /// Admissions that were refused because the memory or the time of all reviews was used up.
     pub overloaded: Counter,
     certificate_not_after: Gauge,
-    /// 1 while the bundles of the configuration are right.
+    /// 1 while API servers trust the served certificate.
     pub trusted: Gauge,
-    /// 1 while this replica leads.
+    /// 1 while this replica is the leader.
     pub leader: Gauge,
-    /// Times that a bundle was written.
+    /// Writes of the bundles.
     pub bundles: Counter,
-    /// Certificates that were made.
+    /// Certificates that were generated.
     pub certificates: Counter,
     /// Requests to the API server that failed.
     pub cluster_failures: Counter,
     without_sidecar: Family<NamespaceLabel, Gauge>,
-    /// The connections.
+    /// The connections of the port.
     pub port: PortMetrics,
     /// The files of `--identity`.
     pub identity: identity::IdentityMetrics,
 }
 
-/// What became of an admission.
+/// The outcome of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AdmissionOutcome {
-    /// The pod got its sidecar.
+    /// The pod gets a sidecar.
     Injected,
-    /// It was left as it is.
+    /// The pod stays unchanged.
     Skipped,
-    /// It was refused.
+    /// The pod is refused.
     Refused,
-    /// The request was no review.
+    /// The request is no review.
     Malformed,
-    /// The question could not be answered: the API server decides by its `failurePolicy`.
+    /// The review got no decision: the API server acts on its `failurePolicy`.
     Failed,
 }
 
@@ -88,7 +89,7 @@ impl From<&AdmissionVerdict> for AdmissionOutcome {
 }
 
 impl WebhookMetrics {
-    /// Creates and registers them.
+    /// Creates and registers the metrics.
     pub(super) fn new() -> Self {
         let mut registry = Registry::with_prefix("bfb");
         registry.register(
@@ -98,13 +99,13 @@ impl WebhookMetrics {
         );
         let identity = identity::IdentityMetrics::register(&mut registry);
         let admissions = Family::<OutcomeLabel, Counter>::default();
-        let of = |outcome| admissions.get_or_create(&OutcomeLabel { outcome }).clone();
+        let counter = |outcome| admissions.get_or_create(&OutcomeLabel { outcome }).clone();
         let mut metrics = Self {
-            injected: of("injected"),
-            skipped: of("left"),
-            refused: of("refused"),
-            malformed: of("malformed"),
-            failed: of("failed"),
+            injected: counter("injected"),
+            skipped: counter("left"),
+            refused: counter("refused"),
+            malformed: counter("malformed"),
+            failed: counter("failed"),
             admissions,
             seconds: Histogram::new(BUCKETS),
             overloaded: Counter::default(),
@@ -173,14 +174,14 @@ impl WebhookMetrics {
         );
     }
 
-    /// Where more counters of the webhook may be registered.
+    /// The registry for further metrics of the webhook.
     pub(super) fn registry(&mut self) -> &mut Registry {
         self.registry.sub_registry_with_prefix("webhook")
     }
 
-    /// Counts an admission.
-    pub(super) fn observe(&self, admission: AdmissionOutcome, took: Duration) {
-        let counter = match admission {
+    /// Counts an admission and its duration.
+    pub(super) fn observe(&self, outcome: AdmissionOutcome, duration: Duration) {
+        let counter = match outcome {
             AdmissionOutcome::Injected => &self.injected,
             AdmissionOutcome::Skipped => &self.skipped,
             AdmissionOutcome::Refused => &self.refused,
@@ -188,10 +189,10 @@ impl WebhookMetrics {
             AdmissionOutcome::Failed => &self.failed,
         };
         counter.inc();
-        self.seconds.observe(took.as_secs_f64());
+        self.seconds.observe(duration.as_secs_f64());
     }
 
-    /// When what is served ends.
+    /// Sets the expiry of the served certificate.
     pub(super) fn set_not_after(&self, not_after: Option<SystemTime>) {
         let seconds = not_after
             .and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok())
@@ -199,24 +200,25 @@ impl WebhookMetrics {
         self.certificate_not_after.set(i64::try_from(seconds).unwrap_or(i64::MAX));
     }
 
-    /// How many pods of each namespace lack their sidecar now, and did before.
+    /// Sets the number of pods without their sidecar for each namespace, and removes the namespaces
+    /// that only the previous scan counted.
     pub(super) fn set_without_sidecar(
         &self,
-        now: &BTreeMap<String, usize>,
-        before: &BTreeMap<String, usize>,
+        counts: &BTreeMap<String, usize>,
+        previous: &BTreeMap<String, usize>,
     ) {
         let label = |namespace: &String| NamespaceLabel { namespace: namespace.clone() };
-        for namespace in before.keys().filter(|namespace| !now.contains_key(*namespace)) {
+        for namespace in previous.keys().filter(|namespace| !counts.contains_key(*namespace)) {
             self.without_sidecar.remove(&label(namespace));
         }
-        for (namespace, count) in now {
+        for (namespace, count) in counts {
             self.without_sidecar
                 .get_or_create(&label(namespace))
                 .set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
     }
 
-    /// The answer to a scrape, in the format that it asks for.
+    /// The response to a scrape, in the format that its headers accept.
     pub(super) fn respond(&self, headers: &HeaderMap) -> Response<Bytes> {
         exposition::respond(headers, &self.registry)
     }

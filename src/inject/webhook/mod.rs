@@ -1,37 +1,41 @@
-//! The mutating admission webhook: an API server asks about each pod that is created, and is told
-//! what to add.
+//! The mutating admission webhook: an API server sends an admission review for each pod that is
+//! created, and gets the patch that adds the sidecar.
 //!
 //! ```text
-//!   answer          HTTP: `/mutate`, probes, metrics
-//!     │
-//!     ├── workload           what reviews under way may hold together
-//!   review ── verdict        an `AdmissionReview` in, its answer out. Pure
-//!     │           └── namespaces       the labels of all namespaces, followed
-//!   tls             the certificate that is served
-//!     │
-//!   keeper          what is served, what API servers trust, and the steps between
-//!     │   └── rotation · certificate · configuration       Pure
-//!   leader          who does those steps: a Lease
-//!     │   └── lease       Pure
-//!   watchdog        pods that should have a sidecar and have none
-//!     │
-//!   cluster         the API server, as far as all these need it
+//!   admission_handler         HTTP: `/mutate`, probes, metrics
+//!     ├── review_body         receives a review's body · review_budget: the memory and the threads
+//!     ├── pending_review      a parsed review on its way to a decision
+//!     │     └── review · verdict            an `AdmissionReview` in, its response out. Pure
+//!     ├── review_error · responses
+//!     └── namespace_watcher   the labels of all namespaces
+//!
+//!   certificate_controller    reconciles the served certificate and the bundles
+//!     ├── generated_certificate             a certificate of our own, in a Secret
+//!     │     └── rotation · certificate_secret               Pure
+//!     ├── folder_certificate                a certificate of `--identity`
+//!     ├── serving_certificate               the certificate that TLS serves
+//!     └── configuration_client · configuration (pure)       the `MutatingWebhookConfiguration`
+//!
+//!   leader_election           the Lease of the replica that writes · leader_lease (pure)
+//!   watchdog                  pods that should have a sidecar and have none
+//!   cluster                   the client of the API server
 //! ```
 //!
 //! # What it promises
 //!
-//! - A review of anything but the creation of a pod is answered with `allowed`. So is one of a pod
-//!   that has its sidecar.
-//! - What cannot be read is a 400 that says what was expected. What cannot be decided, because the
-//!   API server does not tell the label of a namespace, is a 503: then the `failurePolicy` decides.
-//! - Reviews are decided off the event loop, in time and memory in proportion to their size; what
-//!   all of them hold is bounded, and small ones do not wait for large ones. What there is no room
-//!   or time for is a 429.
-//! - A certificate of its own is served only while all webhooks of the configuration trust it, if
-//!   they did before; how is written in `rotation.rs`. What somebody does to the bundles is undone
-//!   within seconds.
+//! - A review of anything but the creation of a pod gets the response `allowed`. So does the review
+//!   of a pod that has its sidecar.
+//! - A body that is no review gets a 400 that says what was expected. A review whose decision needs
+//!   the label of a namespace that the API server does not tell gets a 503: the `failurePolicy`
+//!   then decides.
+//! - Reviews are decided off the event loop, in time and memory in proportion to their size; the
+//!   memory of all of them is bounded, and small reviews do not wait for large ones. A review for
+//!   which there is no memory or no time gets a 429.
+//! - Rotation keeps the served certificate trusted: a certificate of the webhook's own that all
+//!   webhooks of the configuration trust is only replaced by one that they trust too. `rotation.rs`
+//!   says how. A bundle that somebody else changes is written again within seconds.
 //!
-//! # What it needs to be allowed
+//! # The rights that it needs
 //!
 //! Of the `mutatingwebhookconfigurations` it needs the one that `--configuration` names.
 //!
@@ -51,12 +55,20 @@ mod certificate_controller;
 mod certificate_secret;
 mod cluster;
 mod configuration;
+mod configuration_client;
+mod folder_certificate;
+mod generated_certificate;
 mod leader_election;
 mod leader_lease;
 mod metrics;
 mod namespace_watcher;
+mod pending_review;
+mod reconcile_error;
+mod responses;
 mod review;
+mod review_body;
 mod review_budget;
+mod review_error;
 mod rotation;
 mod selector;
 mod serving_certificate;
@@ -81,6 +93,9 @@ use admission_handler::AdmissionHandler;
 use certificate_controller::{CertificateController, CertificateSource, TrustStatus};
 use certificate_secret::KeyPair;
 use cluster::Cluster;
+use configuration_client::ConfigurationClient;
+use folder_certificate::FolderCertificate;
+use generated_certificate::GeneratedCertificate;
 use leader_election::LeaderElection;
 use metrics::WebhookMetrics;
 use namespace_watcher::NamespaceWatcher;
@@ -94,66 +109,67 @@ pub use leader_lease::LeaseCandidate;
 pub use review::{AdmissionReview, MalformedReview, ReviewSubject};
 pub use verdict::{AdmissionVerdict, StatusCause, decide_pod, decide_without_namespace};
 
-/// The name of the Lease and of the Secret in our namespace.
+/// The name of the Lease and of the Secret in the webhook's namespace.
 const OBJECT_NAME: &str = "bfb-webhook";
-/// What all requests under way may hold together: twice what `workload.rs` lets the bodies of
-/// reviews hold, so that reviews wait there, and this is for heads and for what is no review.
+/// The memory of all requests under way, in bytes: twice what `review_budget.rs` gives to the
+/// bodies of reviews. So reviews wait for that budget, and the rest is for heads and for other
+/// requests.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long to try to reach the API server at the start.
+/// How long the start waits for a first answer of the API server.
 const REACH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long until API servers have learned that we are about to end.
+/// How long a replica that ends still answers, until API servers send their reviews elsewhere.
 const DEREGISTRATION_TIME: Duration = Duration::from_secs(3);
 
-/// All that a webhook is told.
+/// The settings of a webhook.
 #[derive(Debug)]
 pub struct WebhookConfig {
-    /// Where API servers ask.
+    /// The address that API servers connect to.
     pub listen: SocketAddr,
-    /// The cluster, where this is no pod of it.
+    /// The kubeconfig, for a webhook outside of the cluster; `None` in a pod.
     pub kubeconfig: Option<PathBuf>,
-    /// Our namespace, where neither the kubeconfig nor the pod is to say.
+    /// The webhook's namespace, if not that of the kubeconfig or of the pod.
     pub namespace: Option<String>,
-    /// The `MutatingWebhookConfiguration` whose bundles are kept right.
+    /// The name of the `MutatingWebhookConfiguration` whose bundles are reconciled.
     pub configuration: String,
-    /// The folder of our certificate; without it we make our own.
+    /// The folder of the certificate; `None` for a generated one.
     pub identity_dir: Option<PathBuf>,
-    /// What holds for pods that do not say otherwise.
+    /// The defaults of pods that do not set their own.
     pub defaults: Defaults,
-    /// Who we are among the replicas, and how long the others wait for us.
+    /// The name of this replica, and the duration of the leader's Lease.
     pub candidate: LeaseCandidate,
-    /// How long a certificate of our own lasts.
+    /// The lifetime of a generated certificate.
     pub certificate_lifetime: Duration,
-    /// How often to look for pods without their sidecar.
+    /// The time between two scans for pods without their sidecar.
     pub watchdog_interval: Duration,
-    /// How long the end may take.
+    /// The longest drain.
     pub drain: Duration,
-    /// The bounds of the port.
+    /// The limits of the port.
     pub limits: PortLimits,
 }
 
 /// Why a webhook did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookStartError {
-    /// There is no cluster to speak to.
+    /// There is no client for the cluster.
     #[error(transparent)]
     Connect(#[from] ClusterConnectError),
     /// The cluster does not answer.
     #[error("{0} (hint: is it the right cluster, and does it run?)")]
     Cluster(#[from] ClusterError),
-    /// The cluster does not know native sidecars.
+    /// The cluster is older than native sidecars.
     #[error(
         "the cluster is Kubernetes {0}, which would wait for a sidecar to end before it starts the \
-         application; expected 1.29 or \
-         newer (hint: upgrade the cluster, or run `bfb serve` as a container of your own)"
+         application; expected 1.29 or newer (hint: upgrade the cluster, or run `bfb serve` as a \
+         container of your own)"
     )]
     TooOld(String),
     /// The folder holds no usable certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The port cannot be had.
+    /// The port cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// A fault of ours.
+    /// The TLS server cannot be configured: a fault of the program.
     #[error("TLS cannot be set up: {0}")]
     Tls(String),
 }
@@ -169,13 +185,13 @@ pub struct Webhook {
     tls_config: Arc<ServerConfig>,
 }
 
-/// Why a webhook ended that was not told to.
+/// Why a webhook ended without being stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("a part of the webhook ended: {0}")]
 pub struct WebhookRunError(TaskEnded);
 
 impl Webhook {
-    /// Asks the cluster what it is, reads the certificate, opens the port.
+    /// Checks the version of the cluster, reads the certificate, and opens the port.
     pub async fn start(config: WebhookConfig) -> Result<Self, WebhookStartError> {
         let cluster = Cluster::new(config.kubeconfig.as_deref(), config.namespace.clone()).await?;
         let version = wait_for_cluster(&cluster).await?;
@@ -200,13 +216,13 @@ impl Webhook {
         Ok(Self { config, cluster, listener, identity, serving_certificate, tls_config })
     }
 
-    /// Where it answers.
+    /// The address of the port.
     pub fn address(&self) -> &ListenAddress {
         self.listener.address()
     }
 
-    /// Answers until it is told to stop, then drains; told again, it drains no longer. Returns
-    /// early if a part ends that should not.
+    /// Serves until `control` stops it, then drains; a second stop ends the drain. Returns early if
+    /// one of its parts ends unexpectedly.
     pub async fn run(self, mut control: Control) -> Result<(), WebhookRunError> {
         let drain = DrainTimes { least: DEREGISTRATION_TIME, most: self.config.drain };
         let mut metrics = WebhookMetrics::new();
@@ -218,10 +234,10 @@ impl Webhook {
             self.config.candidate.clone(),
             metrics.clone(),
         );
-        let leads = election.subscribe();
+        let is_leader = election.subscribe();
         let election = GracefulTask::spawn(|end| election.run(end));
         let mut supervisor = Supervisor::new(Activity::default());
-        let admissions = self.spawn_parts(&mut supervisor, &leads, &metrics, review_budget);
+        let admissions = self.spawn_parts(&mut supervisor, &is_leader, &metrics, review_budget);
         let result = supervisor.run_until_stopped(&mut control, async {}).await;
         admissions.mark_ending();
         election.end();
@@ -232,28 +248,30 @@ impl Webhook {
         result.map_err(WebhookRunError)
     }
 
-    /// Everything that runs for as long as the webhook does.
+    /// Spawns the tasks that run for as long as the webhook does.
     fn spawn_parts(
         self,
         supervisor: &mut Supervisor,
-        leads: &watch::Receiver<bool>,
+        is_leader: &watch::Receiver<bool>,
         metrics: &Arc<WebhookMetrics>,
         review_budget: ReviewBudget,
     ) -> AdmissionHandler {
         let Self { config, cluster, listener, identity, serving_certificate, tls_config } = self;
         let source = match identity {
             Some((paths, identity)) => {
-                let source = CertificateSource::Folder {
+                let certificate = FolderCertificate {
                     identity: identity.subscribe(),
-                    ca: paths.dir.join("ca.crt"),
+                    bundle_path: paths.dir.join("ca.crt"),
                 };
-                supervisor.spawn(identity::follow(paths, identity, metrics.identity.clone()));
-                source
+                supervisor.spawn(identity::follow_files(paths, identity, metrics.identity.clone()));
+                CertificateSource::Folder(certificate)
             }
-            None => CertificateSource::Generated {
-                secret: OBJECT_NAME.to_owned(),
-                schedule: RotationSchedule::for_lifetime(config.certificate_lifetime),
-            },
+            None => CertificateSource::Generated(GeneratedCertificate::new(
+                cluster.clone(),
+                OBJECT_NAME,
+                RotationSchedule::for_lifetime(config.certificate_lifetime),
+                metrics.clone(),
+            )),
         };
         let namespaces = NamespaceWatcher::new(cluster.clone(), metrics.clone());
         let (status_sender, trust_status) = watch::channel(TrustStatus::unknown());
@@ -270,18 +288,21 @@ impl Webhook {
             cluster: cluster.clone(),
             defaults,
             namespaces,
-            leads: leads.clone(),
+            is_leader: is_leader.clone(),
             trust_status,
             interval: config.watchdog_interval,
             metrics: metrics.clone(),
         };
         supervisor.spawn(watchdog.run());
         let controller = CertificateController {
-            cluster,
-            configuration: config.configuration,
+            configuration: ConfigurationClient {
+                cluster,
+                name: config.configuration,
+                metrics: metrics.clone(),
+            },
             source,
             serving_certificate,
-            leads: leads.clone(),
+            is_leader: is_leader.clone(),
             status: status_sender,
             metrics: metrics.clone(),
         };
@@ -293,7 +314,8 @@ impl Webhook {
     }
 }
 
-/// Asks for the version, for a while: a cluster may be just about to start.
+/// Asks for the cluster's version, and again until [`REACH_TIMEOUT`] while there is no answer: the
+/// cluster may just be starting.
 async fn wait_for_cluster(cluster: &Cluster) -> Result<cluster::ClusterVersion, ClusterError> {
     let began = Instant::now();
     loop {
@@ -307,8 +329,8 @@ async fn wait_for_cluster(cluster: &Cluster) -> Result<cluster::ClusterVersion, 
     }
 }
 
-/// Reads the folder. A folder without `ca.crt` is as good as another: who trusts us is then
-/// somebody else's business.
+/// Reads the folder of `--identity`. `ca.crt` may be missing from it: somebody else then writes the
+/// bundles.
 fn read_identity(
     dir: &Path,
 ) -> Result<(IdentityPaths, watch::Sender<Arc<Identity>>), IdentityError> {
@@ -318,7 +340,8 @@ fn read_identity(
     Ok((paths, watch::Sender::new(Arc::new(identity))))
 }
 
-/// A certificate that nobody trusts, so that probes are answered before there is a real one.
+/// A certificate that no API server trusts: it lets the kubelet's probes connect before the real
+/// one is known.
 fn placeholder_certificate() -> Result<Arc<rustls::sign::CertifiedKey>, WebhookStartError> {
     let names = BTreeSet::from([OBJECT_NAME.to_owned()]);
     let pair = KeyPair::issue(&names, SystemTime::now(), Duration::from_hours(1))

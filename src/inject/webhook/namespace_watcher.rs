@@ -1,8 +1,8 @@
-//! The labels of all namespaces, followed as they change.
+//! Watches the labels of all namespaces.
 //!
-//! What is known is believed while the API server is heard from. A namespace that is not known, or
-//! that is known to say nothing, is asked for directly, at most once a second: an API server that
-//! asks about a pod may know of a label that has not arrived here yet.
+//! A known label is used as long as the watch hears from the API server. A namespace that is not
+//! known, or is known to have no label, is read directly, at most once a second: the API server
+//! that sends a review may know of a label that has not reached this watch yet.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -21,18 +21,19 @@ use super::cluster::{Cluster, ClusterError, percent_encode};
 use super::metrics::WebhookMetrics;
 use super::verdict::INJECT_LABEL;
 
-/// How long what is known is believed without a word of the API server.
+/// The time after the last event of the API server for which known labels are used.
 const STALE_AFTER: Duration = Duration::from_mins(1);
-/// How long a watch lasts: its end, too, is a word of the API server.
+/// The duration of one watch. Its end counts as an event of the API server.
 const WATCH_SECONDS: u64 = 25;
-/// How long a namespace that says nothing is believed to.
+/// The time for which a namespace counts as unlabelled without being read again.
 const UNLABELLED_TTL: Duration = Duration::from_secs(1);
-/// Namespaces in one page of a list.
-const PAGE: usize = 500;
+/// The number of namespaces in one page of a list.
+const PAGE_SIZE: usize = 500;
 /// The most pages of one list.
 const PAGES_MAX: usize = 200;
-/// Those asked for at once.
+/// The most namespaces that are read directly at once.
 const LOOKUPS_MAX: usize = 16;
+/// The pause after the first failure of the list or the watch; each further failure doubles it.
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -44,21 +45,24 @@ pub(super) struct NamespaceWatcher(Arc<NamespaceWatcherInner>);
 struct NamespaceWatcherInner {
     cluster: Cluster,
     metrics: Arc<WebhookMetrics>,
-    /// Short sections, none across an await: the map, and when the API server was last heard from.
+    /// Locked in short sections only, none across an await.
     table: Mutex<NamespaceTable>,
-    /// One at a time of those namespaces that share a place here, so that each is asked for once.
+    /// Held while a namespace is read directly, so that concurrent reviews read it once. Namespaces
+    /// share the locks by their hash.
     lookup_locks: [tokio::sync::Mutex<()>; LOOKUPS_MAX],
 }
 
 #[derive(Debug, Default)]
 struct NamespaceTable {
     labels: BTreeMap<String, NamespaceEntry>,
+    /// The time of the last event of the API server; `None` before the first complete list.
     heard_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone)]
 struct NamespaceEntry {
     labels: Value,
+    /// When the labels were read.
     since: Instant,
 }
 
@@ -90,7 +94,7 @@ struct PartialObjectList {
 }
 
 impl NamespaceWatcher {
-    /// Knows nothing yet.
+    /// A watcher that knows no namespace yet.
     pub(super) fn new(cluster: Cluster, metrics: Arc<WebhookMetrics>) -> Self {
         let lookup_locks = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
         Self(Arc::new(NamespaceWatcherInner {
@@ -101,12 +105,12 @@ impl NamespaceWatcher {
         }))
     }
 
-    /// Whether all were read once.
+    /// Whether all namespaces have been listed once.
     pub(super) fn has_listed(&self) -> bool {
         self.lock_table().heard_at.is_some()
     }
 
-    /// What the label [`INJECT_LABEL`] of a namespace says; `None` where it has none.
+    /// The value of the label [`INJECT_LABEL`] of a namespace; `None` if it has none.
     pub(super) async fn inject_label(&self, name: &str) -> Result<Option<String>, ClusterError> {
         if let Some(namespace) = self.fresh_entry(name) {
             return Ok(namespace.label());
@@ -115,22 +119,22 @@ impl NamespaceWatcher {
             usize::try_from(BuildHasherDefault::<DefaultHasher>::default().hash_one(name))
                 .unwrap_or(0);
         let _lookup = self.0.lookup_locks[lock_index % LOOKUPS_MAX].lock().await;
-        // Whoever was here before may have asked for the same one.
+        // The previous holder of the lock may have read the same namespace.
         if let Some(namespace) = self.fresh_entry(name) {
             return Ok(namespace.label());
         }
         let path = format!("/api/v1/namespaces/{}", percent_encode(name));
-        let found = self.0.cluster.get_opt(&path).await.inspect_err(|_| {
+        let object = self.0.cluster.get_opt(&path).await.inspect_err(|_| {
             self.0.metrics.cluster_failures.inc();
         })?;
-        let Some(found) = found else { return Ok(None) };
-        let labels = found.pointer("/metadata/labels").cloned().unwrap_or_default();
+        let Some(object) = object else { return Ok(None) };
+        let labels = object.pointer("/metadata/labels").cloned().unwrap_or_default();
         let namespace = NamespaceEntry { labels, since: Instant::now() };
         self.lock_table().labels.insert(name.to_owned(), namespace.clone());
         Ok(namespace.label())
     }
 
-    /// All labels of a namespace, as they were last heard of.
+    /// All labels of a namespace, as they were last read.
     pub(super) fn labels(&self, name: &str) -> Option<Value> {
         self.lock_table().labels.get(name).map(|namespace| namespace.labels.clone())
     }
@@ -147,15 +151,17 @@ impl NamespaceWatcher {
         (is_recent || (is_fresh && namespace.label().is_some())).then(|| namespace.clone())
     }
 
-    /// Follows all namespaces. Never returns; drop it to stop it.
+    /// Lists and watches all namespaces. Never returns; drop it to stop it.
     pub(super) async fn run(self) {
         let mut backoff = BACKOFF_MIN;
         loop {
             let Err(error) = self.list_and_watch(&mut backoff).await else { continue };
             self.0.metrics.cluster_failures.inc();
             if !error.is_gone() {
-                tracing::warn!(%error, "the namespaces cannot be followed; \
-                                        those that matter are asked for one by one");
+                tracing::warn!(
+                    %error,
+                    "the namespaces cannot be followed; those that matter are asked for one by one"
+                );
             }
             tokio::time::sleep(backoff.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -180,12 +186,12 @@ impl NamespaceWatcher {
                 }
                 Ok(())
             };
-            // A watch that does not end when it should is one whose other side is gone.
+            // A watch that does not end in time has lost its API server; it is begun again.
             if let Ok(ended) = tokio::time::timeout(limit, watched).await {
                 ended?;
                 self.note_heard();
             }
-            // A watch that ends at once is not begun again at once.
+            // A watch that ends at once is begun again after a pause.
             tokio::time::sleep_until(began + BACKOFF_MIN).await;
         }
     }
@@ -193,13 +199,13 @@ impl NamespaceWatcher {
     async fn list(&self) -> Result<String, ClusterError> {
         let mut labels = BTreeMap::new();
         let mut next = String::new();
-        let mut page = PAGE;
+        let mut page_size = PAGE_SIZE;
         for _ in 0..PAGES_MAX {
             let since = Instant::now();
-            let path = format!("/api/v1/namespaces?limit={page}{next}");
+            let path = format!("/api/v1/namespaces?limit={page_size}{next}");
             let PartialObjectList { metadata, items } = match self.0.cluster.list(&path).await {
-                Err(error) if error.is_too_long() && page > 1 => {
-                    page /= 2;
+                Err(error) if error.is_too_long() && page_size > 1 => {
+                    page_size /= 2;
                     continue;
                 }
                 result => result?,
@@ -213,7 +219,7 @@ impl NamespaceWatcher {
             };
             next = format!("&continue={}", percent_encode(&token));
         }
-        let why = format!("the list has more than {PAGES_MAX} pages of {PAGE}");
+        let why = format!("the list has more than {PAGES_MAX} pages of {PAGE_SIZE}");
         Err(ClusterError::NoAnswer { request: "GET /api/v1/namespaces".to_owned(), why })
     }
 

@@ -1,8 +1,8 @@
-//! `AdmissionReview` of `admission.k8s.io/v1`: read, and answered. Pure.
+//! `AdmissionReview` of `admission.k8s.io/v1`: parses the request and builds the response. Pure.
 //!
-//! Only the creation of a pod is looked at; whatever else an API server asks about is allowed as it
-//! is. An answer carries a JSON Patch of what is added and nothing else, so a review of what came
-//! of an earlier one is answered without a patch.
+//! Only the creation of a pod is decided on; every other request is allowed without a patch. A
+//! patch only adds to the pod, and marks it as injected, so a second review of a patched pod gets
+//! no patch (reinvocation).
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
@@ -14,63 +14,63 @@ use super::verdict::{AdmissionVerdict, StatusCause, warnings};
 
 const VERSION: &str = "admission.k8s.io/v1";
 
-/// The longest message of a refusal, in characters: events of Kubernetes hold no more than that.
+/// The longest message of a refusal, in characters: the limit of Kubernetes' events.
 const MESSAGE_MAX_CHARS: usize = 1000;
 
-/// The longest `uid`, in bytes, which an answer repeats: those of Kubernetes have 36.
+/// The longest `uid`, in bytes, which the response repeats: those of Kubernetes have 36.
 const UID_MAX_BYTES: usize = 256;
 
 /// The longest name of a namespace, in bytes (a DNS label, RFC 1123).
 const NAMESPACE_MAX_BYTES: usize = 63;
 
-/// As much of what is wrong with a text as is told, in characters.
+/// The longest message about malformed JSON, in characters.
 const ERROR_MAX_CHARS: usize = 300;
 
 /// The longest field of a cause, in characters: the longest name of an annotation has 317.
 const FIELD_MAX_CHARS: usize = 400;
 
-/// The longest name of a pod in an answer, in characters: Kubernetes has no longer ones.
+/// The longest name of a pod in a response, in characters: the limit of Kubernetes for names.
 const NAME_MAX_CHARS: usize = 253;
 
-/// One question of an API server.
+/// The request of one admission review.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdmissionReview {
-    /// What the answer must repeat.
+    /// The identifier of the request, which the response repeats.
     pub uid: String,
-    /// What is asked about.
+    /// The object under review.
     pub subject: ReviewSubject,
 }
 
-/// What is asked about.
+/// The object under review.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReviewSubject {
-    /// A pod that shall be created.
+    /// A pod that is to be created.
     Pod {
-        /// Its namespace. A pod made from a template may not say it itself.
+        /// Its namespace. The metadata of a pod made from a template may lack it.
         namespace: String,
         /// The pod.
         pod: Value,
     },
-    /// Something else, which is none of our business.
+    /// Another object, or another operation on a pod.
     Other,
 }
 
 /// Why a body is no review.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedReview {
-    /// It is no JSON, or the JSON of something else.
+    /// It is no JSON, or not that of a review.
     #[error("the body is no `AdmissionReview`: {0}; expected JSON of `{VERSION}`")]
     Json(String),
-    /// It is a review of another version, or no review.
+    /// It is a review of another version, or an object of another kind.
     #[error(
         "the body is {0}; expected `AdmissionReview` of `{VERSION}` (hint: \
          `admissionReviewVersions: [v1]`)"
     )]
     Version(String),
-    /// There is no question in it.
+    /// The review lacks a field.
     #[error("the review has no `{0}`; expected what an API server sends")]
     MissingField(&'static str),
-    /// It is not what Kubernetes calls a namespace, or repeats more than an answer may.
+    /// A field of the review is longer than Kubernetes allows.
     #[error("the review has a `{0}` that is none; expected {1}")]
     InvalidField(&'static str, &'static str),
 }
@@ -97,7 +97,7 @@ struct RawRequest<'a> {
     namespace: Option<String>,
     #[serde(default)]
     operation: String,
-    /// Read only if it is a pod that is created: what else is asked about may be as large.
+    /// Parsed only for the creation of a pod: other objects may be as large.
     #[serde(borrow)]
     object: Option<&'a RawValue>,
 }
@@ -125,18 +125,18 @@ impl RawRequest<'_> {
 }
 
 impl AdmissionReview {
-    /// Reads a request's body.
+    /// Parses the body of a request.
     pub fn read(body: &[u8]) -> Result<Self, MalformedReview> {
         let raw: RawReview<'_> = serde_json::from_slice(body).map_err(|error| {
             MalformedReview::Json(truncate(&error.to_string(), ERROR_MAX_CHARS))
         })?;
         if raw.api_version != VERSION || raw.kind != "AdmissionReview" {
-            let short =
+            let excerpt =
                 |text: &str| text.chars().take(80).flat_map(char::escape_debug).collect::<String>();
             return Err(MalformedReview::Version(format!(
                 "`{}` of `{}`",
-                short(&raw.kind),
-                short(&raw.api_version)
+                excerpt(&raw.kind),
+                excerpt(&raw.api_version)
             )));
         }
         let request = raw.request.ok_or(MalformedReview::MissingField("request"))?;
@@ -153,9 +153,10 @@ impl AdmissionReview {
             if !pod.is_object() {
                 return Err(MalformedReview::MissingField("request.object"));
             }
-            let of_pod =
+            let namespace_of_pod =
                 || pod.pointer("/metadata/namespace").and_then(Value::as_str).map(str::to_owned);
-            let namespace = request.namespace.filter(|name| !name.is_empty()).or_else(of_pod);
+            let namespace =
+                request.namespace.filter(|name| !name.is_empty()).or_else(namespace_of_pod);
             let namespace = namespace.ok_or(MalformedReview::MissingField("request.namespace"))?;
             if namespace.len() > NAMESPACE_MAX_BYTES {
                 return Err(MalformedReview::InvalidField("request.namespace", "at most 63 bytes"));
@@ -167,12 +168,12 @@ impl AdmissionReview {
         Ok(Self { uid: request.uid, subject })
     }
 
-    /// The answer to it.
+    /// The response with this verdict.
     pub fn answer(&self, verdict: &AdmissionVerdict) -> Value {
         let mut response = json!({"uid": self.uid, "allowed": true});
         match verdict {
-            AdmissionVerdict::Skip(left) => {
-                response["auditAnnotations"] = json!({"outcome": outcome_text(*left)});
+            AdmissionVerdict::Skip(reason) => {
+                response["auditAnnotations"] = json!({"outcome": outcome_text(*reason)});
             }
             AdmissionVerdict::Inject(injection) => {
                 response["patchType"] = "JSONPatch".into();
@@ -194,45 +195,47 @@ impl AdmissionReview {
         json!({"apiVersion": VERSION, "kind": "AdmissionReview", "response": response})
     }
 
-    /// The pod's name; one that is yet to get its own has the beginning of it.
+    /// The pod's name, or its `generateName`.
     fn pod_name(&self) -> String {
         let ReviewSubject::Pod { pod, .. } = &self.subject else { return String::new() };
-        let of = |field| pod.pointer(field).and_then(Value::as_str).filter(|name| !name.is_empty());
-        let name = of("/metadata/name").or_else(|| of("/metadata/generateName"));
+        let text =
+            |field| pod.pointer(field).and_then(Value::as_str).filter(|name| !name.is_empty());
+        let name = text("/metadata/name").or_else(|| text("/metadata/generateName"));
         name.unwrap_or_default().chars().take(NAME_MAX_CHARS).collect()
     }
 
-    /// The answer to what is none of our business.
+    /// The response to a review of anything but the creation of a pod.
     pub fn answer_unrelated(&self) -> Value {
         self.answer(&AdmissionVerdict::Skip(SkipReason::NotRequested))
     }
 }
 
-/// JSON of what always has one: its keys are text.
+/// Serializes a value whose serialization cannot fail: its keys are text.
 fn json_text(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }
 
-fn outcome_text(left: SkipReason) -> &'static str {
-    match left {
+fn outcome_text(reason: SkipReason) -> &'static str {
+    match reason {
         SkipReason::NotRequested => "not asked",
         SkipReason::OptedOut => "opted out",
         SkipReason::AlreadyInjected => "injected before",
     }
 }
 
-/// `text`, or its beginning where it is longer than so many characters.
-fn truncate(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
+/// `text`, cut to `max_chars` characters.
+fn truncate(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// A `Status` of `meta/v1`: what `kubectl` prints, and what an event of a `ReplicaSet` says.
+/// The `Status` (`meta/v1`) of a refusal. `kubectl` prints it, and events of a `ReplicaSet` hold
+/// it.
 fn status_json(name: &str, causes: &[StatusCause]) -> Value {
-    let all: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
-    let message = truncate(&all.join("; "), MESSAGE_MAX_CHARS);
+    let messages: Vec<_> = causes.iter().map(|cause| cause.message.as_str()).collect();
+    let message = truncate(&messages.join("; "), MESSAGE_MAX_CHARS);
     let cause = |cause: &StatusCause| {
         let field = truncate(&cause.field, FIELD_MAX_CHARS);
         let message = truncate(&cause.message, MESSAGE_MAX_CHARS);

@@ -1,9 +1,8 @@
-//! What reviews under way may hold and use together, and how they share it.
+//! The memory and the threads of all reviews under way, in two lanes: small reviews and large ones.
 //!
-//! Reviews come in two lanes. One lane of each kind may hold three quarters of the memory and all
-//! threads but one, so that pods of megabytes never hold up those of kilobytes, and the other way
-//! round. What does not fit waits until its API server would no longer listen, and is then turned
-//! away.
+//! One lane may hold three quarters of the memory and all threads but one, so that pods of
+//! megabytes never hold up pods of kilobytes, nor the other way round. A review that does not fit
+//! waits, at most until its API server would stop waiting, and is then refused.
 
 use std::time::Duration;
 
@@ -17,20 +16,20 @@ use crate::resources::{
 };
 
 const MIB: u64 = 1 << 20;
-/// What all bodies may hold together, at most.
+/// The most memory of all bodies together.
 const BODIES_MAX_BYTES: u64 = 32 * MIB;
-/// What all reviews may hold together once they are read, at most.
+/// The most memory of all parsed reviews together.
 const PARSED_MAX_BYTES: u64 = 96 * MIB;
-/// The largest body of the lane of small ones. Kubernetes' own limit for annotations is half of it.
+/// The largest body in the lane of small reviews: twice Kubernetes' limit for annotations.
 const SMALL_BODY_BYTES: u64 = 512 * 1024;
-/// The most that a review of the lane of small ones holds once it is read.
+/// The most memory of a parsed review in the lane of small reviews.
 const SMALL_PARSED_BYTES: u64 = 16 * MIB;
 
-/// How long a review may take where the API server does not say how long it waits.
+/// The timeout of a review whose API server sends none.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest that an API server waits (`timeoutSeconds` is at most 30).
+/// The longest timeout of an API server (`timeoutSeconds` is at most 30).
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
-/// How long before the API server stops to listen we answer at the latest.
+/// The time by which the last response precedes the API server's timeout.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 
 /// The memory and the threads of all reviews.
@@ -41,17 +40,18 @@ pub(super) struct ReviewBudget {
     queues: [ComputeQueue; 2],
 }
 
-/// Which reviews share with which.
+/// The lane of a review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReviewLane {
-    /// Pods as people have them.
+    /// Reviews of ordinary pods.
     Small,
-    /// Pods of megabytes.
+    /// Reviews of pods of megabytes.
     Large,
 }
 
 impl ReviewBudget {
-    /// As much as fits into the process's cgroup; counters go to `registry`.
+    /// A budget that fits into the memory limit of the process's cgroup. Its metrics go to
+    /// `registry`.
     pub(super) fn new(registry: &mut Registry) -> Self {
         let limit = MemoryLimit::new(None, cgroup_limit()).bytes();
         let bodies = MemoryMetrics::register(registry.sub_registry_with_prefix("bodies"));
@@ -72,12 +72,12 @@ impl ReviewBudget {
         &self.bodies[lane as usize]
     }
 
-    /// The memory of reviews that are read.
+    /// The memory of parsed reviews.
     pub(super) fn parsed(&self, lane: ReviewLane) -> &MemoryShare {
         &self.parsed[lane as usize]
     }
 
-    /// The way to a thread.
+    /// The queue for a thread.
     pub(super) fn queue(&self, lane: ReviewLane) -> &ComputeQueue {
         &self.queues[lane as usize]
     }
@@ -89,14 +89,14 @@ impl ReviewLane {
         if bytes <= SMALL_BODY_BYTES { Self::Small } else { Self::Large }
     }
 
-    /// The lane of a review that holds so many bytes once it is read.
+    /// The lane of a review that takes so many bytes of memory once it is parsed.
     pub(super) fn of_parsed(bytes: u64) -> Self {
         if bytes <= SMALL_PARSED_BYTES { Self::Small } else { Self::Large }
     }
 }
 
-/// When a review that came now has to be answered: before the API server stops to listen, which it
-/// says in the query (`timeout=5s`).
+/// The deadline of a review that arrives now: [`ANSWER_MARGIN`] before the timeout that the API
+/// server sends in the query (`timeout=5s`).
 pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
     let mut parameters = uri.query().unwrap_or_default().split('&');
     let timeout = parameters.find_map(|parameter| parameter.strip_prefix("timeout="));
@@ -105,18 +105,18 @@ pub(super) fn deadline(uri: &Uri, now: Instant) -> Instant {
     now + time.min(TIMEOUT_MAX).saturating_sub(ANSWER_MARGIN)
 }
 
-/// What one value takes at least, beside its text: the value itself, and the room that a list
-/// leaves for more.
+/// The memory of one JSON value beside its text: the value itself, and the spare capacity of the
+/// list that holds it.
 const VALUE_BYTES: u64 = 96;
-/// What an object takes beside its texts: a node of the tree that holds its members, of which it
-/// may have few.
+/// The memory of one JSON object beside its texts: a node of the B-tree that holds its members,
+/// which has the same size for few members as for many.
 const OBJECT_BYTES: u64 = 900;
-/// What each container costs more where it gets a mount of the shared socket: its part of the
-/// patch, as a tree and as text.
+/// The memory of one container's mount of the shared socket: its part of the patch, as a tree and
+/// as text.
 const MOUNT_BYTES: u64 = 1792;
 
-/// What JSON of this text takes at most once it is read, in bytes: up to a hundred times its text
-/// (`[{},{},…`).
+/// The most memory that the JSON of this text takes once it is parsed, in bytes: up to a hundred
+/// times its text (`[{},{},…`).
 pub(super) fn parsed_bytes(json: &[u8]) -> u64 {
     let mut objects = 0_u64;
     let mut values = 1_u64;
@@ -136,7 +136,7 @@ pub(super) fn parsed_bytes(json: &[u8]) -> u64 {
     2 * json.len() as u64 + values * VALUE_BYTES + objects * OBJECT_BYTES
 }
 
-/// What a patch takes that mounts the shared socket into so many containers.
+/// The memory of a patch that mounts the shared socket into so many containers.
 pub(super) fn mounts_bytes(containers: usize) -> u64 {
     containers as u64 * MOUNT_BYTES
 }
@@ -164,10 +164,10 @@ mod tests {
 
     #[test]
     fn one_lane_leaves_the_other_a_quarter_and_a_thread() {
-        let workload = ReviewBudget::new(&mut Registry::default());
-        let large = workload.parsed(ReviewLane::Large);
+        let budget = ReviewBudget::new(&mut Registry::default());
+        let large = budget.parsed(ReviewLane::Large);
         let _all = large.try_reserve(large.limit()).expect("nobody else is here");
         assert!(large.try_reserve(1).is_none());
-        assert!(workload.parsed(ReviewLane::Small).try_reserve(SMALL_PARSED_BYTES).is_some());
+        assert!(budget.parsed(ReviewLane::Small).try_reserve(SMALL_PARSED_BYTES).is_some());
     }
 }

@@ -1,36 +1,37 @@
-//! How a certificate comes into force, and how the next one takes its place, without an API server
-//! that meets one it does not trust. Pure: what is kept, what API servers trust and the time come
-//! in, the next step goes out.
+//! The rotation of a generated certificate, such that no API server ever gets a certificate that it
+//! does not trust. Pure: the next step follows from the Secret, from the bundles that API servers
+//! trust, and from the time.
 //!
-//! A new pair is first kept as the next one. Its authority joins the bundle, beside those of all
-//! pairs that may be served. Once each webhook has been seen to hold it for a while (an API server
-//! learns of a change a little later), the next pair becomes the current one, which replicas serve
-//! as soon as they read it. The authority before stays in the bundle until its certificate is over:
-//! a replica that has not read the Secret since then is believed all that time.
+//! A new pair first becomes the *next* pair of the Secret. Its authority joins the bundle, beside
+//! those of all pairs that may be served. Once each webhook of the configuration has been seen to
+//! hold this bundle for a while (an API server learns of a change a little later), the next pair
+//! becomes the current pair, which each replica serves as soon as it reads the Secret. The previous
+//! authority stays in the bundle until its certificate expires, so that API servers still trust a
+//! replica that has not read the Secret since.
 //!
-//! Each step is done on what was read, and fails if that has changed meanwhile. The configuration
-//! is read *before* the Secret: who writes a bundle has read a Secret that was true after that
-//! bundle's predecessor was written, so a leader of yesterday cannot take away an authority that
-//! its successor has added.
+//! Each step writes over the objects that were read, and gets a conflict if they have changed. The
+//! configuration is read *before* the Secret: so a leader that writes a bundle has read a Secret
+//! that is at least as new as the bundle before it, and an earlier leader cannot remove an
+//! authority that its successor has added.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use super::certificate_secret::{CertificateSecret, KeyPair};
 
-/// How a certificate is turned over.
+/// The times of a rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RotationSchedule {
-    /// How long a certificate lasts.
+    /// The lifetime of a certificate.
     pub lifetime: Duration,
-    /// How long before its end its successor is made.
+    /// The time before its expiry at which its successor is generated.
     pub renew_before: Duration,
-    /// How long API servers are given to learn of a bundle.
+    /// The time that API servers are given to learn of a bundle.
     pub propagation_time: Duration,
 }
 
 impl RotationSchedule {
-    /// Renewed after two thirds of its life.
+    /// A certificate is renewed after two thirds of its lifetime.
     pub(super) fn for_lifetime(lifetime: Duration) -> Self {
         Self {
             lifetime,
@@ -40,52 +41,52 @@ impl RotationSchedule {
     }
 }
 
-/// What API servers are known to trust.
+/// The bundle that API servers are known to trust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BundleTrust {
-    /// Something else than [`CertificateSecret::bundle`].
+    /// Another one than [`CertificateSecret::bundle`].
     Other,
-    /// Exactly that, seen for so long.
+    /// Exactly that one, observed for this long.
     Current(Duration),
 }
 
-/// What is to be done next.
+/// A step of the rotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RotationStep {
-    /// Make a pair, and keep it as the current one: there is none that anybody could believe.
+    /// Generate the current pair: there is none, or it has expired.
     MakeCurrent,
-    /// Make a pair, and keep it as the next one.
+    /// Generate the next pair.
     MakeNext,
-    /// Forget authorities whose certificates are over.
+    /// Remove the authorities of expired certificates.
     ForgetExpired,
-    /// Tell the API servers whom to trust.
+    /// Write the bundle into the configuration.
     WriteBundle,
-    /// Serve the next pair.
+    /// Make the next pair the current one.
     Promote,
-    /// Nothing, for now.
+    /// Wait: there is nothing to do now.
     Wait,
 }
 
-/// Says what is to be done.
+/// The next step.
 pub(super) fn next_step(
-    stored: &CertificateSecret,
+    secret: &CertificateSecret,
     trust: BundleTrust,
     names: &BTreeSet<String>,
     now: SystemTime,
     schedule: RotationSchedule,
 ) -> RotationStep {
     let is_valid = |pair: &KeyPair| pair.not_after > now;
-    let Some(current) = stored.current.as_ref().filter(|pair| is_valid(pair)) else {
+    let Some(current) = secret.current.as_ref().filter(|pair| is_valid(pair)) else {
         return RotationStep::MakeCurrent;
     };
     let fits = |pair: &KeyPair| {
         names.is_subset(&pair.names) && pair.not_after > now + schedule.renew_before
     };
-    let has_successor = stored.next.as_ref().is_some_and(fits);
+    let has_successor = secret.next.as_ref().is_some_and(fits);
     if !fits(current) && !has_successor {
         return RotationStep::MakeNext;
     }
-    if stored.has_expired_authority(now) {
+    if secret.has_expired_authority(now) {
         return RotationStep::ForgetExpired;
     }
     match trust {
@@ -110,17 +111,17 @@ mod tests {
         BTreeSet::from(["bfb-webhook.bfb-system.svc".to_owned()])
     }
 
-    fn pace() -> RotationSchedule {
+    fn schedule() -> RotationSchedule {
         RotationSchedule::for_lifetime(30 * DAY)
     }
 
-    /// A pair that was made on that day.
-    fn made(on_day: u32) -> KeyPair {
-        KeyPair::issue(&names(), at(on_day), pace().lifetime).unwrap()
+    /// A pair that was generated on that day.
+    fn pair_of_day(on_day: u32) -> KeyPair {
+        KeyPair::issue(&names(), at(on_day), schedule().lifetime).unwrap()
     }
 
     fn pair() -> KeyPair {
-        made(0)
+        pair_of_day(0)
     }
 
     fn current() -> CertificateSecret {
@@ -131,74 +132,101 @@ mod tests {
         SystemTime::now() + days * DAY
     }
 
-    const SEEN: BundleTrust = BundleTrust::Current(Duration::from_mins(2));
+    const PROPAGATED: BundleTrust = BundleTrust::Current(Duration::from_mins(2));
 
     #[test]
     fn the_first_certificate_is_served_at_once() {
         assert_eq!(
-            next_step(&CertificateSecret::default(), BundleTrust::Other, &names(), at(0), pace()),
+            next_step(
+                &CertificateSecret::default(),
+                BundleTrust::Other,
+                &names(),
+                at(0),
+                schedule()
+            ),
             RotationStep::MakeCurrent
         );
         assert_eq!(
-            next_step(&current(), BundleTrust::Other, &names(), at(0), pace()),
+            next_step(&current(), BundleTrust::Other, &names(), at(0), schedule()),
             RotationStep::WriteBundle
         );
         assert_eq!(
-            next_step(&current(), BundleTrust::Current(Duration::ZERO), &names(), at(0), pace()),
+            next_step(
+                &current(),
+                BundleTrust::Current(Duration::ZERO),
+                &names(),
+                at(0),
+                schedule()
+            ),
             RotationStep::Wait
         );
-        assert_eq!(next_step(&current(), SEEN, &names(), at(19), pace()), RotationStep::Wait);
         assert_eq!(
-            next_step(&current(), SEEN, &names(), at(31), pace()),
+            next_step(&current(), PROPAGATED, &names(), at(19), schedule()),
+            RotationStep::Wait
+        );
+        assert_eq!(
+            next_step(&current(), PROPAGATED, &names(), at(31), schedule()),
             RotationStep::MakeCurrent
         );
     }
 
     #[test]
     fn a_successor_is_trusted_before_it_is_served() {
-        let kept = current();
-        assert_eq!(next_step(&kept, SEEN, &names(), at(21), pace()), RotationStep::MakeNext);
-        let kept = CertificateSecret { next: Some(made(21)), ..kept };
-        let first = kept.current.clone().unwrap();
-        let second = kept.next.clone().unwrap();
+        let secret = current();
         assert_eq!(
-            next_step(&kept, BundleTrust::Other, &names(), at(21), pace()),
+            next_step(&secret, PROPAGATED, &names(), at(21), schedule()),
+            RotationStep::MakeNext
+        );
+        let secret = CertificateSecret { next: Some(pair_of_day(21)), ..secret };
+        let first = secret.current.clone().unwrap();
+        let second = secret.next.clone().unwrap();
+        assert_eq!(
+            next_step(&secret, BundleTrust::Other, &names(), at(21), schedule()),
             RotationStep::WriteBundle
         );
-        assert_eq!(kept.bundle(), format!("{}{}", first.ca_pem, second.ca_pem));
+        assert_eq!(secret.bundle(), format!("{}{}", first.ca_pem, second.ca_pem));
         assert_eq!(
             next_step(
-                &kept,
+                &secret,
                 BundleTrust::Current(Duration::from_secs(59)),
                 &names(),
                 at(21),
-                pace()
+                schedule()
             ),
             RotationStep::Wait
         );
-        assert_eq!(next_step(&kept, SEEN, &names(), at(21), pace()), RotationStep::Promote);
-        let kept = kept.promote_next();
-        assert_eq!((&kept.current, &kept.next), (&Some(second.clone()), &None));
-        assert_eq!(kept.bundle(), format!("{}{}", second.ca_pem, first.ca_pem));
-        assert_eq!(next_step(&kept, SEEN, &names(), at(22), pace()), RotationStep::Wait);
-        assert_eq!(next_step(&kept, SEEN, &names(), at(31), pace()), RotationStep::ForgetExpired);
-        let kept = kept.without_expired(at(31));
-        assert_eq!(kept.bundle(), second.ca_pem);
         assert_eq!(
-            next_step(&kept, BundleTrust::Other, &names(), at(31), pace()),
+            next_step(&secret, PROPAGATED, &names(), at(21), schedule()),
+            RotationStep::Promote
+        );
+        let secret = secret.promote_next();
+        assert_eq!((&secret.current, &secret.next), (&Some(second.clone()), &None));
+        assert_eq!(secret.bundle(), format!("{}{}", second.ca_pem, first.ca_pem));
+        assert_eq!(
+            next_step(&secret, PROPAGATED, &names(), at(22), schedule()),
+            RotationStep::Wait
+        );
+        assert_eq!(
+            next_step(&secret, PROPAGATED, &names(), at(31), schedule()),
+            RotationStep::ForgetExpired
+        );
+        let secret = secret.without_expired(at(31));
+        assert_eq!(secret.bundle(), second.ca_pem);
+        assert_eq!(
+            next_step(&secret, BundleTrust::Other, &names(), at(31), schedule()),
             RotationStep::WriteBundle
         );
     }
 
     #[test]
     fn a_bundle_that_somebody_overwrote_is_written_again_at_any_moment() {
-        for kept in [
+        for secret in [
             current(),
             CertificateSecret { next: Some(pair()), ..current() },
             CertificateSecret { next: Some(pair()), ..current() }.promote_next(),
         ] {
             assert_eq!(
-                next_step(&kept, BundleTrust::Other, &names(), at(1), pace()),
+                next_step(&secret, BundleTrust::Other, &names(), at(1), schedule()),
                 RotationStep::WriteBundle
             );
         }
@@ -207,38 +235,47 @@ mod tests {
     #[test]
     fn new_names_are_a_reason_to_renew() {
         let names = BTreeSet::from(["other.bfb-system.svc".to_owned()]);
-        assert_eq!(next_step(&current(), SEEN, &names, at(0), pace()), RotationStep::MakeNext);
-        let kept = CertificateSecret {
-            next: Some(KeyPair::issue(&names, at(0), pace().lifetime).unwrap()),
+        assert_eq!(
+            next_step(&current(), PROPAGATED, &names, at(0), schedule()),
+            RotationStep::MakeNext
+        );
+        let secret = CertificateSecret {
+            next: Some(KeyPair::issue(&names, at(0), schedule().lifetime).unwrap()),
             ..current()
         };
         assert_eq!(
-            next_step(&kept, BundleTrust::Other, &names, at(0), pace()),
+            next_step(&secret, BundleTrust::Other, &names, at(0), schedule()),
             RotationStep::WriteBundle
         );
-        assert_eq!(next_step(&kept, SEEN, &names, at(0), pace()), RotationStep::Promote);
         assert_eq!(
-            next_step(&kept.promote_next(), SEEN, &names, at(0), pace()),
+            next_step(&secret, PROPAGATED, &names, at(0), schedule()),
+            RotationStep::Promote
+        );
+        assert_eq!(
+            next_step(&secret.promote_next(), PROPAGATED, &names, at(0), schedule()),
             RotationStep::Wait
         );
     }
 
     #[test]
     fn a_successor_that_waited_too_long_is_replaced() {
-        let kept = CertificateSecret { next: Some(made(1)), ..current() };
-        assert_eq!(next_step(&kept, SEEN, &names(), at(22), pace()), RotationStep::MakeNext);
+        let secret = CertificateSecret { next: Some(pair_of_day(1)), ..current() };
+        assert_eq!(
+            next_step(&secret, PROPAGATED, &names(), at(22), schedule()),
+            RotationStep::MakeNext
+        );
     }
 
-    /// Whatever a replica still serves is trusted until its end, for a year of a look an hour in
-    /// which somebody spoils the bundle now and then: it is untrusted in the hour of that and in no
-    /// other.
+    /// A year with a reconciliation an hour, in which somebody overwrites the bundle now and then:
+    /// each pair that a replica may still serve is trusted until its expiry, except in the hours in
+    /// which the bundle is overwritten.
     #[test]
     fn whatever_is_served_is_trusted_for_a_year() {
         let hour = Duration::from_hours(1);
         let began = at(0);
-        let mut kept = CertificateSecret::default();
+        let mut secret = CertificateSecret::default();
         let mut bundle = String::new();
-        let mut seen = Duration::ZERO;
+        let mut observed_for = Duration::ZERO;
         let mut served: Vec<KeyPair> = Vec::new();
         for tick in 0..365 * 24_u32 {
             let now = began + tick * hour;
@@ -246,29 +283,33 @@ mod tests {
             if spoilt {
                 bundle = "spoilt".to_owned();
             }
-            // A look does as many steps as there are, the last of which is to wait.
+            // A reconciliation takes all steps there are, the last of which is to wait.
             for _ in 0..8 {
-                let trust = if bundle == kept.bundle() {
-                    BundleTrust::Current(seen)
+                let trust = if bundle == secret.bundle() {
+                    BundleTrust::Current(observed_for)
                 } else {
                     BundleTrust::Other
                 };
-                match next_step(&kept, trust, &names(), now, pace()) {
+                match next_step(&secret, trust, &names(), now, schedule()) {
                     RotationStep::MakeCurrent => {
-                        kept.current =
-                            Some(KeyPair::issue(&names(), now, pace().lifetime).unwrap());
+                        secret.current =
+                            Some(KeyPair::issue(&names(), now, schedule().lifetime).unwrap());
                     }
                     RotationStep::MakeNext => {
-                        kept.next = Some(KeyPair::issue(&names(), now, pace().lifetime).unwrap());
+                        secret.next =
+                            Some(KeyPair::issue(&names(), now, schedule().lifetime).unwrap());
                     }
-                    RotationStep::ForgetExpired => kept = kept.without_expired(now),
-                    RotationStep::WriteBundle => (bundle, seen) = (kept.bundle(), Duration::ZERO),
-                    RotationStep::Promote => kept = kept.promote_next(),
+                    RotationStep::ForgetExpired => secret = secret.without_expired(now),
+                    RotationStep::WriteBundle => {
+                        bundle = secret.bundle();
+                        observed_for = Duration::ZERO;
+                    }
+                    RotationStep::Promote => secret = secret.promote_next(),
                     RotationStep::Wait => break,
                 }
-                let current = kept.current.clone().unwrap();
+                let current = secret.current.clone().unwrap();
                 if served.last() != Some(&current) {
-                    // The very first is served before anybody can have heard of it.
+                    // The first one is served before API servers can know its authority.
                     assert!(
                         served.is_empty() || bundle.contains(&current.ca_pem),
                         "untrusted at hour {tick}"
@@ -276,7 +317,7 @@ mod tests {
                     served.push(current);
                 }
             }
-            seen += hour;
+            observed_for += hour;
             let alive = served.iter().filter(|pair| pair.not_after > now);
             assert!(alive.clone().next().is_some() && alive.clone().count() <= 2);
             assert!(

@@ -2,27 +2,27 @@
 
 use serde_json::Value;
 
-/// Whether `selector` selects what has these labels. One that is not there, or empty, selects all;
-/// one of an unknown form selects nothing.
+/// Whether `selector` matches an object with these labels. A missing or empty selector matches
+/// every object; one with an unknown operator matches none.
 pub(super) fn matches_selector(selector: Option<&Value>, labels: &Value) -> bool {
     let Some(selector) = selector.filter(|it| !it.is_null()) else { return true };
-    let equal = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
+    let match_labels = selector.get("matchLabels").and_then(Value::as_object).into_iter().flatten();
     let expressions =
         selector.get("matchExpressions").and_then(Value::as_array).into_iter().flatten();
-    equal.into_iter().all(|(key, value)| labels.get(key) == Some(value))
+    match_labels.into_iter().all(|(key, value)| labels.get(key) == Some(value))
         && expressions.into_iter().all(|one| matches_expression(one, labels))
 }
 
 fn matches_expression(expression: &Value, labels: &Value) -> bool {
     let text = |key| expression.get(key).and_then(Value::as_str).unwrap_or_default();
     let label = labels.get(text("key"));
-    let listed = || {
+    let is_listed = || {
         let values = expression.get("values").and_then(Value::as_array).into_iter().flatten();
         values.into_iter().any(|value| label == Some(value))
     };
     match text("operator") {
-        "In" => listed(),
-        "NotIn" => !listed(),
+        "In" => is_listed(),
+        "NotIn" => !is_listed(),
         "Exists" => label.is_some(),
         "DoesNotExist" => label.is_none(),
         _ => false,
@@ -39,8 +39,8 @@ mod tests {
     fn selectors_select_as_kubernetes_says() {
         let labels = json!({"team": "shop", "bfb.dev/inject": "customer"});
         let one = |key: &str, operator: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": key, "operator": operator,
-            "values": values}]})
+            let expression = json!({"key": key, "operator": operator, "values": values});
+            json!({"matchExpressions": [expression]})
         };
         for (selector, expected) in [
             (json!(null), true),

@@ -1,5 +1,5 @@
-//! The certificate that is served, which changes while connections come; and whether an API server
-//! would believe it.
+//! The certificate that is served, which changes while connections are accepted; and the check
+//! whether an API server would trust it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,34 +14,36 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
+use super::configuration::MutatingWebhookConfiguration;
 use crate::identity::Certificate;
 
-/// What is served. Clones share it.
+/// The certificate that is served. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct ServingCertificate(Arc<RwLock<Arc<CertifiedKey>>>);
 
 impl ServingCertificate {
-    /// Begins with this one.
+    /// Serves `first` until another one is set.
     pub(super) fn new(first: Arc<CertifiedKey>) -> Self {
         Self(Arc::new(RwLock::new(first)))
     }
 
-    /// New connections meet this one.
+    /// Serves `key` to new connections.
     pub(super) fn set(&self, key: Arc<CertifiedKey>) {
         *self.0.write() = key;
     }
 
-    /// What new connections meet.
+    /// The certificate that new connections get.
     pub(super) fn get(&self) -> Arc<CertifiedKey> {
         self.0.read().clone()
     }
 
-    /// When that ends.
+    /// The expiry of that certificate.
     pub(super) fn not_after(&self) -> Option<SystemTime> {
         Certificate::read(self.get().cert.first()?).ok().map(|certificate| certificate.not_after)
     }
 
-    /// A server with it: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2, no client certificate.
+    /// The configuration of a TLS server with it: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2, no client
+    /// certificate.
     pub(super) fn server_config(&self) -> Result<Arc<ServerConfig>, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(rustls::ALL_VERSIONS)?;
@@ -57,8 +59,24 @@ impl ResolvesServerCert for ServingCertificate {
     }
 }
 
-/// Whether who trusts `bundle` (PEM) believes that `key` is `name`'s; the error says why not.
-pub(super) fn verify_trust(
+/// Why an API server would not trust `key`: the first webhook of the configuration whose bundle or
+/// name does not fit, and the reason. `None` if every webhook trusts it.
+pub(super) fn distrust_reason(
+    configuration: &MutatingWebhookConfiguration,
+    key: &CertifiedKey,
+) -> Option<String> {
+    let now = SystemTime::now();
+    configuration.hooks().find_map(|hook| {
+        let name = hook.server_name().ok_or("its `clientConfig` names nobody".to_owned());
+        let bundle = hook.bundle().ok_or("its `caBundle` is empty".to_owned());
+        let result = name.and_then(|name| verify_trust(&bundle?, key, &name, now));
+        result.err().map(|reason| format!("the webhook `{}`: {reason}", hook.name()))
+    })
+}
+
+/// Verifies, as an API server that trusts `bundle` (PEM) does, that `key` is the certificate of the
+/// server `name`. The error is the reason why it is not.
+fn verify_trust(
     bundle: &[u8],
     key: &CertifiedKey,
     name: &str,
@@ -77,8 +95,8 @@ pub(super) fn verify_trust(
         .map_err(|_| format!("`{name}` is no name of a server"))?;
     let now =
         UnixTime::since_unix_epoch(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-    let verified = verifier.verify_server_cert(leaf, rest, &name, &[], now);
-    verified
+    verifier
+        .verify_server_cert(leaf, rest, &name, &[], now)
         .map(drop)
         .map_err(|error| format!("the certificate that is served would be refused: {error}"))
 }
@@ -105,7 +123,8 @@ mod tests {
             )
             .unwrap()
         };
-        let (pair, other) = (make(), make());
+        let pair = make();
+        let other = make();
         let key = pair.certified_key().unwrap();
         let now = SystemTime::now();
         let both = format!("{}{}", other.ca_pem, pair.ca_pem);

@@ -1,5 +1,5 @@
-//! What becomes of a pod that an API server asks about, or that is looked at later: the decision of
-//! [`inject`], with the label of the pod's namespace where the pod itself does not say. Pure.
+//! The verdict on a pod, for an admission review and for the watchdog: the decision of [`inject`],
+//! with the label of the pod's namespace where the pod does not name its domains. Pure.
 
 use std::fmt::Write as _;
 
@@ -15,39 +15,39 @@ use crate::diagnostics::quote;
 /// The label of a namespace that names the domains of its pods.
 pub(super) const INJECT_LABEL: &str = "bfb.dev/inject";
 
-/// What becomes of one pod.
+/// The verdict on one pod.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AdmissionVerdict {
-    /// It stays as it is.
+    /// The pod stays unchanged.
     Skip(SkipReason),
-    /// It gets a sidecar.
+    /// The pod gets a sidecar.
     Inject(Injection),
-    /// It asks for something that cannot be.
+    /// The pod is refused, for these reasons.
     Refuse(Vec<StatusCause>),
 }
 
 /// One reason against a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusCause {
-    /// The field of the pod, as `kubectl` writes it; empty where it is none of the pod's.
+    /// The field of the pod, as `kubectl` writes it; empty for a reason outside of the pod.
     pub field: String,
-    /// What is wrong, what was expected, and a hint, in one line.
+    /// The problem, the expected value, and a hint, in one line.
     pub message: String,
 }
 
-/// Decides on a pod by itself; `None` where the label of its namespace has to be known.
+/// Decides on a pod without its namespace; `None` if the decision depends on the namespace's label.
 ///
-/// A pod that names its domains, opts out or cannot be injected whatever the label says needs no
-/// label: it is decided on even while namespaces are not known.
+/// A pod that names its domains, opts out, or is refused with any label needs no label, and gets
+/// its verdict even while the namespaces are not known.
 pub fn decide_without_namespace(pod: &Value, defaults: &Defaults) -> Option<AdmissionVerdict> {
     match inject(pod, defaults) {
         Ok(InjectOutcome::Skip(SkipReason::NotRequested)) => None,
         Err(refusals) if refusals.iter().any(needs_default_domain) => None,
-        decided => Some(to_verdict(decided)),
+        result => Some(to_verdict(result)),
     }
 }
 
-/// Decides on a pod of `namespace`, whose label `bfb.dev/inject` says `label`.
+/// Decides on a pod of `namespace`, whose label `bfb.dev/inject` has the value `label`.
 pub fn decide_pod(
     pod: &Value,
     defaults: &Defaults,
@@ -58,7 +58,7 @@ pub fn decide_pod(
         .unwrap_or_else(|| decide_by_label(pod, defaults, namespace, label))
 }
 
-/// The same for a pod that does not say it all by itself.
+/// Decides on a pod for which [`decide_without_namespace`] returned `None`.
 pub(super) fn decide_by_label(
     pod: &Value,
     defaults: &Defaults,
@@ -81,34 +81,36 @@ pub(super) fn decide_by_label(
     }
 }
 
-/// What whoever created the pod should know, though it is injected.
+/// The warnings for the author of a pod that is injected.
 pub(super) fn warnings(pod: &Value) -> Vec<String> {
     let grace = pod::pod_facts(pod).grace_seconds;
-    let short = grace < DEFAULT_GRACE_SECONDS
+    let is_drain_shortened = grace < DEFAULT_GRACE_SECONDS
         && pod.pointer("/metadata/annotations/bfb.dev~1drain").is_none();
     let warning = format!(
         "the pod is killed {grace}s after it is told to stop: its sidecar drains for less than \
-         usual \
-         (hint: raise `terminationGracePeriodSeconds`)"
+         usual (hint: raise `terminationGracePeriodSeconds`)"
     );
-    short.then_some(warning).into_iter().collect()
+    is_drain_shortened.then_some(warning).into_iter().collect()
 }
 
-/// Whether a default domain would answer it.
+/// Whether the pod would not be refused for this if the defaults named a domain.
 fn needs_default_domain(refusal: &InjectionRefusal) -> bool {
     matches!(refusal.reason, RefusalReason::NoDomain | RefusalReason::SettingWithoutInject { .. })
 }
 
-fn to_verdict(decided: Result<InjectOutcome, Vec<InjectionRefusal>>) -> AdmissionVerdict {
-    match decided {
-        Ok(InjectOutcome::Skip(left)) => AdmissionVerdict::Skip(left),
+fn to_verdict(result: Result<InjectOutcome, Vec<InjectionRefusal>>) -> AdmissionVerdict {
+    match result {
+        Ok(InjectOutcome::Skip(reason)) => AdmissionVerdict::Skip(reason),
         Ok(InjectOutcome::Inject(injection)) => AdmissionVerdict::Inject(injection),
-        Err(refusals) => AdmissionVerdict::Refuse(refusals.iter().map(StatusCause::of).collect()),
+        Err(refusals) => {
+            let causes = refusals.iter().map(StatusCause::from_refusal).collect();
+            AdmissionVerdict::Refuse(causes)
+        }
     }
 }
 
 impl StatusCause {
-    fn of(refusal: &InjectionRefusal) -> Self {
+    fn from_refusal(refusal: &InjectionRefusal) -> Self {
         use super::super::change::PathStep;
 
         let mut field = String::new();

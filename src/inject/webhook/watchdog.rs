@@ -1,6 +1,6 @@
-//! Pods that should have a sidecar and have none: where API servers let pods pass while nobody
-//! answers (`failurePolicy: Ignore`), the leader looks for those that did, and says so: in a
-//! metric, the log, and an event of the pod.
+//! Reports pods that should have a sidecar and have none. With `failurePolicy: Ignore`, API servers
+//! create pods without a sidecar while no replica answers; the leader lists all pods, finds those,
+//! and reports each in a metric, in the log, and in an event of the pod.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -20,46 +20,48 @@ use super::namespace_watcher::NamespaceWatcher;
 use super::review_budget::parsed_bytes;
 use super::verdict::{AdmissionVerdict, decide_pod};
 
-/// Pods in one page of the list.
-const PAGE: usize = 250;
-/// What a pod may take once it is read, in bytes.
+/// The number of pods in one page of the list.
+const PAGE_SIZE: usize = 250;
+/// The most memory of one parsed pod, in bytes. Larger ones are skipped.
 const POD_MAX_BYTES: u64 = 48 << 20;
-/// The most pages of one look.
+/// The most pages of one scan.
 const PAGES_MAX: usize = 1000;
-/// The most pods that are told of by name in one look; the metric counts all.
+/// The most pods that one scan reports by name; the metric counts all.
 const REPORTED_MAX: usize = 100;
-/// The most pods that are remembered to have been told of.
+/// The most reported pods that are remembered.
 const REPORTED_UIDS_MAX: usize = 100_000;
 
-/// Looks for pods without their sidecar.
+/// Scans for pods without their sidecar.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     /// The API server.
     pub cluster: Cluster,
-    /// What holds for pods that do not say otherwise.
+    /// The defaults of pods that do not set their own.
     pub defaults: Arc<Defaults>,
     /// The labels of namespaces.
     pub namespaces: NamespaceWatcher,
-    /// Whether we lead.
-    pub leads: watch::Receiver<bool>,
-    /// The configuration.
+    /// Whether this replica is the leader.
+    pub is_leader: watch::Receiver<bool>,
+    /// The source of the configuration.
     pub trust_status: watch::Receiver<TrustStatus>,
-    /// How often to look.
+    /// The time between two scans.
     pub interval: Duration,
     /// The counters.
     pub metrics: Arc<WebhookMetrics>,
 }
 
-/// What one look came to.
+/// The result of one scan.
 #[derive(Default)]
 struct PodScan {
+    /// The number of pods that lack their sidecar, by namespace.
     counts: BTreeMap<String, usize>,
-    /// Those that lack their sidecar, by their uid.
+    /// The uids of the pods that lack their sidecar.
     missing_uids: HashSet<String>,
+    /// The number of pods that were reported by name.
     reported: usize,
 }
 
-/// A list of pods, each still a text: one at a time is read.
+/// A page of the list. Each pod is still text, so that only one at a time is parsed.
 #[derive(Deserialize)]
 struct PodPage<'a> {
     #[serde(default)]
@@ -75,20 +77,20 @@ struct PodPageMetadata {
 }
 
 impl Watchdog {
-    /// Looks, again and again, while we lead. Never returns; drop it to stop it.
+    /// Scans at each interval while this replica leads. Never returns; drop it to stop it.
     pub(super) async fn run(mut self) {
         let mut reported_uids = HashSet::new();
         let mut last_counts = BTreeMap::new();
         loop {
             let configuration = self.trust_status.borrow().configuration.clone();
-            let is_enabled = *self.leads.borrow() && self.namespaces.has_listed();
-            let scanned = match configuration
+            let is_enabled = *self.is_leader.borrow() && self.namespaces.has_listed();
+            let result = match configuration
                 .filter(|configuration| is_enabled && configuration.ignores_failures())
             {
                 Some(configuration) => self.scan_pods(&configuration, &mut reported_uids).await,
                 None => Ok(BTreeMap::new()),
             };
-            match scanned {
+            match result {
                 Ok(counts) => {
                     self.metrics.set_without_sidecar(&counts, &last_counts);
                     last_counts = counts;
@@ -98,14 +100,14 @@ impl Watchdog {
                     tracing::warn!(%error, "pods without their sidecar could not be looked for");
                 }
             }
-            let woken = async {
-                if self.leads.changed().await.is_err() {
+            let leader_change = async {
+                if self.is_leader.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
                 () = tokio::time::sleep(self.interval) => {}
-                () = woken => {}
+                () = leader_change => {}
             }
         }
     }
@@ -117,26 +119,26 @@ impl Watchdog {
     ) -> Result<BTreeMap<String, usize>, ClusterError> {
         let mut scan = PodScan::default();
         let mut next = String::new();
-        let mut pods = PAGE;
+        let mut page_size = PAGE_SIZE;
         for _ in 0..PAGES_MAX {
-            let text =
-                match self.cluster.get_text(&format!("/api/v1/pods?limit={pods}{next}")).await {
-                    Err(error) if error.is_too_long() && pods > 1 => {
-                        pods /= 2;
-                        continue;
-                    }
-                    result => result?,
-                };
+            let path = format!("/api/v1/pods?limit={page_size}{next}");
+            let text = match self.cluster.get_text(&path).await {
+                Err(error) if error.is_too_long() && page_size > 1 => {
+                    page_size /= 2;
+                    continue;
+                }
+                result => result?,
+            };
             let Ok(page) = serde_json::from_str::<PodPage<'_>>(&text) else {
                 return Err(not_a_pod_list());
             };
             for pod in &page.items {
                 if let Some(pod) = read_pod(pod)
-                    && let Some(domains) = self.missing_sidecar(configuration, &pod)
+                    && let Some(lacks) = self.missing_sidecar(configuration, &pod)
                 {
-                    self.report_pod(&pod, &domains, &mut scan, reported_uids).await;
+                    self.report_pod(&pod, &lacks, &mut scan, reported_uids).await;
                 }
-                // A pod may be long; others wait for this thread.
+                // Parsing a long pod takes time, and other tasks wait for this thread.
                 tokio::task::yield_now().await;
             }
             match page.metadata.next.filter(|token| !token.is_empty()) {
@@ -144,12 +146,13 @@ impl Watchdog {
                 None => break,
             }
         }
-        // Those that are gone, or have theirs now, need not be remembered.
+        // Pods that are gone, or have their sidecar now, need not be remembered.
         reported_uids.retain(|uid| scan.missing_uids.contains(uid));
         Ok(scan.counts)
     }
 
-    /// What a pod lacks, in words; `None` where it lacks nothing.
+    /// What a pod lacks, for a message: the domains of its sidecar, or the first reason why it
+    /// could not get one. `None` for a pod that lacks nothing.
     fn missing_sidecar(
         &self,
         configuration: &MutatingWebhookConfiguration,
@@ -203,10 +206,12 @@ impl Watchdog {
         match self.cluster.create(&path, &event(pod, lacks, SystemTime::now())).await {
             Err(error) if !error.is_conflict() => {
                 self.metrics.cluster_failures.inc();
-                tracing::warn!(%error, "an event of a pod without its sidecar could not be \
-                                        written");
+                tracing::warn!(
+                    %error,
+                    "an event of a pod without its sidecar could not be written"
+                );
             }
-            // A leader before us may have told of it.
+            // A conflict means that an earlier leader has written this event.
             _ => drop(reported_uids.insert(uid.to_owned())),
         }
     }
@@ -219,8 +224,8 @@ fn not_a_pod_list() -> ClusterError {
     }
 }
 
-/// A pod of a list; `None`, with a word in the log, for one that would take too much memory once it
-/// is read.
+/// Parses a pod of the list; `None`, with a warning in the log, for one that would take more than
+/// [`POD_MAX_BYTES`] of memory.
 fn read_pod(text: &RawValue) -> Option<Value> {
     let bytes = parsed_bytes(text.get().as_bytes());
     if bytes > POD_MAX_BYTES {
@@ -234,35 +239,37 @@ fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether a pod has ended or is about to, or was never asked about: one that a kubelet has from a
-/// file.
+/// Whether a pod needs no sidecar any more, since it has ended or is being deleted; or never needed
+/// one: no admission review is sent for a mirror pod, which a kubelet makes from a file.
 fn is_finished(pod: &Value) -> bool {
-    let ends = pod.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string);
-    let mirrored = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
-    ends || mirrored || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
+    let is_deleted = pod.pointer("/metadata/deletionTimestamp").is_some_and(Value::is_string);
+    let is_mirror = pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some();
+    is_deleted || is_mirror || matches!(text(pod, "/status/phase"), "Succeeded" | "Failed")
 }
 
-/// An event whose name is the pod's alone: a second one of the same kind is refused by the API
-/// server.
+/// The event of a pod. Its name is derived from the pod's uid, so that the API server refuses a
+/// second event for the same pod.
 fn event(pod: &Value, lacks: &str, now: SystemTime) -> Value {
     let namespace = text(pod, "/metadata/namespace");
     let name = text(pod, "/metadata/name");
     let uid = text(pod, "/metadata/uid");
-    let short: String = name.chars().take(200).collect();
-    let tail: String = uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
+    let prefix: String = name.chars().take(200).collect();
+    let suffix: String = uid.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
     let at = humantime::format_rfc3339_seconds(now).to_string();
+    let message = format!(
+        "this pod lacks its sidecar: {lacks}; it was created while `bfb webhook` did not answer, \
+         or before it was asked for one (hint: delete it, so that it is created anew)"
+    );
     json!({
         "apiVersion": "v1",
         "kind": "Event",
-        "metadata": {"name": format!("{}.bfb-{tail}", short.trim_end_matches(['.', '-'])),
+        "metadata": {"name": format!("{}.bfb-{suffix}", prefix.trim_end_matches(['.', '-'])),
             "namespace": namespace},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name,
             "uid": uid},
         "type": "Warning",
         "reason": "SidecarMissing",
-        "message": format!("this pod lacks its sidecar: {lacks}; it was created while \
-         `bfb webhook` did not answer, or before it was asked for one (hint: delete it, \
-         so that it is created anew)").chars().take(1000).collect::<String>(),
+        "message": message.chars().take(1000).collect::<String>(),
         "source": {"component": "bfb-webhook"},
         "reportingComponent": "bfb.dev/webhook",
         "firstTimestamp": at,

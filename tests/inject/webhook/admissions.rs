@@ -1,4 +1,4 @@
-//! What is answered to what is asked.
+//! Admission reviews and their responses.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use crate::support::webhook::{
     Webhook, connect, creation, patch, post, posted, trust_any_certificate,
 };
 
-/// What an answer says, without its `uid`.
-fn said(mut response: Value) -> Value {
+/// A response without its `uid`.
+fn without_uid(mut response: Value) -> Value {
     assert_eq!(response["uid"].take(), "705ab4f5-6393-11e8-b7cc-42010a800002");
     response
 }
@@ -23,7 +23,8 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
     let webhook =
         Webhook::ready(&server, &["--image", "shop/bfb:9", "--set", "memory=32MiB"]).await;
     let admit = |namespace: &'static str, annotations: Value| {
-        let (webhook, server) = (&webhook, &server);
+        let webhook = &webhook;
+        let server = &server;
         async move { webhook.admit(server, &creation(namespace, &annotations)).await.unwrap() }
     };
 
@@ -53,7 +54,7 @@ async fn pods_that_ask_are_patched_and_others_are_not() {
         ("nowhere", json!({}), "not asked"),
         ("labelled", json!({"bfb.dev/inject": "false"}), "opted out"),
     ] {
-        let answer = said(admit(namespace, annotations).await);
+        let answer = without_uid(admit(namespace, annotations).await);
         assert_eq!(
             answer,
             json!({"uid": null, "allowed": true, "auditAnnotations": {"outcome": outcome}})
@@ -125,7 +126,7 @@ async fn a_label_that_has_just_been_written_holds_for_the_next_pod() {
     let server = Apiserver::start().await;
     let webhook = Webhook::ready(&server, &[]).await;
     let asked = creation("shop", &json!({}));
-    // Known to say nothing since the start; now it says something, which no watch tells.
+    // The namespace is known without the label; the watch does not report that it has one now.
     let labelled = json!({"metadata": {"name": "shop", "labels": {"bfb.dev/inject": "customer"}}});
     server.put_unheard("/api/v1/namespaces/shop", labelled);
     let patched = async {
@@ -173,7 +174,7 @@ async fn whatever_comes_is_answered_with_what_was_expected() {
         (ask(http::Method::POST, "/metrics"), 405, "expected GET"),
         (get("/"), 404, "expected `/mutate`"),
     ] {
-        // Over HTTP/2, as API servers ask: who is refused early can still read why.
+        // Over HTTP/2, as API servers connect: the response to an early refusal still arrives.
         let got = webhook.send(HttpVersion::Http2, request).await;
         assert_eq!(got.status, status, "{}", got.text());
         assert!(got.text().contains(text), "{}", got.text());

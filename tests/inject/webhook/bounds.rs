@@ -1,5 +1,5 @@
-//! Whatever is asked, and by however many: the webhook stays small, and honest pods get their
-//! sidecars meanwhile.
+//! Hostile reviews, of any size and number: the webhook stays within its memory limit, and ordinary
+//! pods get their sidecars meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,10 @@ use crate::support::webhook::{
     Webhook, connect, connect_raw, creation, patch, post, trust_any_certificate,
 };
 
-/// What the manifest gives the webhook, less an eighth: `k8s/base/deployment.yaml`.
+/// The memory limit of `k8s/base/deployment.yaml`, less an eighth.
 const LIMIT_KIB: u64 = 256 * 1024 / 8 * 7;
 
-/// A review that the API server waits for so long.
+/// A review with this timeout of the API server.
 fn within(time: &str, request: &Value) -> ClientRequest {
     let review =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request});
@@ -43,7 +43,7 @@ fn megabytes() -> Value {
     pod
 }
 
-/// A pod of some hundred kilobytes, as the largest honest ones are.
+/// A pod of some hundred kilobytes, like the largest ordinary ones.
 fn honest() -> Value {
     let mut pod =
         creation("shop", &json!({"bfb.dev/inject": "customer", "note": "{".repeat(1000)}));
@@ -152,7 +152,8 @@ async fn large_bodies_that_never_arrive_turn_away_large_ones_only() {
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
     }
-    let (large, small) = (megabytes(), creation("shop", &json!({"bfb.dev/inject": "customer"})));
+    let large = megabytes();
+    let small = creation("shop", &json!({"bfb.dev/inject": "customer"}));
     let turned_away = async {
         loop {
             let got = webhook.send(HttpVersion::Http2, within("600ms", &large)).await;

@@ -1,4 +1,4 @@
-//! The certificate, and who is told to trust it.
+//! The certificate of the webhook, and the bundles by which API servers trust it.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn decoded(secret: &Value, name: &str) -> String {
     .unwrap()
 }
 
-/// A configuration without what is ours in it.
+/// A configuration without the bundles, and without its `resourceVersion`.
 fn bare(mut configuration: Value) -> Value {
     configuration["metadata"]["resourceVersion"].take();
     for hook in configuration["webhooks"].as_array_mut().unwrap() {
@@ -47,7 +47,7 @@ async fn the_bundle_of_each_webhook_is_written_and_repaired() {
     };
     assert!(all(&server));
     assert_eq!(bare(server.object(CONFIGURATION)), before);
-    // By a value of somebody else's, and by a manifest that is applied again.
+    // With another bundle, and by a manifest that is applied again.
     for overwritten in [json!(BASE64.encode(b"-----BEGIN CERTIFICATE-----\n")), Value::Null] {
         server.change(CONFIGURATION, |it| {
             it["webhooks"][1]["clientConfig"]["caBundle"] = overwritten;
@@ -75,8 +75,7 @@ async fn certificates_are_turned_over_under_admissions_and_none_fails() {
     let current = || decoded(&server.object(SECRET), "ca.crt");
     let mut served = BTreeSet::from([first.clone()]);
     let mut admissions = 0;
-    // Until the certificate was replaced three times, and the first of its authorities is trusted
-    // no longer.
+    // Until the certificate was replaced three times, and the first authority has left the bundle.
     while served.len() < 4 || server.bundle().contains(first.trim()) {
         for webhook in [&one, &two] {
             let answer = webhook.admit(&server, &annotated()).await;
@@ -87,7 +86,7 @@ async fn certificates_are_turned_over_under_admissions_and_none_fails() {
         assert!(served.len() < 20, "the certificates change without end");
     }
     assert!(admissions > 50, "{admissions}");
-    // Whatever was written: what is served was trusted before.
+    // At every write of the Secret, the current certificate was already trusted.
     let mut bundle = String::new();
     for (path, object) in server.writes() {
         match path.as_str() {
@@ -146,7 +145,7 @@ async fn a_certificate_from_a_folder_is_followed_and_its_authority_is_trusted() 
     let webhook = Webhook::ready(&server, &["--identity", folder]).await;
     assert_eq!(server.bundle(), one.ca_pem());
     issue(dir.path(), &two);
-    // Until the new authority alone is trusted: nobody is refused on the way.
+    // Until only the new authority is trusted; no API server refuses the webhook meanwhile.
     while server.bundle() != two.ca_pem() {
         webhook.admit(&server, &annotated()).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! How a webhook ends, and what becomes of what it led; and the API server's own end.
+//! The shutdown of a replica, the leader's among them; and an API server that is away for a while.
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
@@ -31,7 +31,8 @@ async fn another_replica_leads_when_the_leader_is_killed() {
         (one.metric("bfb_webhook_leader", &[]).await, two.metric("bfb_webhook_leader", &[]).await),
         (Some(1.0), Some(0.0))
     );
-    let (before, bundle) = (holder(&server), server.bundle());
+    let before = holder(&server);
+    let bundle = server.bundle();
     one.signal("KILL");
     one.exit_status().await;
     spoil(&server);
@@ -53,7 +54,7 @@ async fn told_to_end_it_gives_up_the_lease_and_goes_on_answering_for_a_while() {
     server
         .until("another one leads", |server| !holder(server).is_empty() && holder(server) != before)
         .await;
-    // Both who kept a connection and who makes one.
+    // On a connection from before the signal, and on new ones.
     let got = kept.send(post(&annotated())).await.unwrap();
     assert_eq!((got.status, got.header("connection")), (200, "close"));
     one.admit(&server, &annotated()).await.unwrap();
@@ -85,7 +86,7 @@ async fn an_api_server_that_was_away_finds_all_as_it_was() {
     let webhook = Webhook::ready(&server, &[]).await;
     server.stop().await;
     webhook.logged("API servers may not believe us").await;
-    // What is known is answered all the same.
+    // The known labels are still used.
     webhook.admit(&server, &creation("labelled", &json!({}))).await.unwrap();
     server.restart().await;
     webhook.until_ready().await;

@@ -1,10 +1,10 @@
-//! What it needs to start, and what it says where that is not there.
+//! The start of the webhook: its requirements, and the error and exit code if one is missing.
 
 use crate::support::apiserver::Apiserver;
 use crate::support::sidecar::bfb;
 use crate::support::webhook::Webhook;
 
-fn said(output: &std::process::Output) -> (Option<i32>, String) {
+fn code_and_text(output: &std::process::Output) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8(output.stderr.clone()).unwrap())
 }
 
@@ -12,7 +12,7 @@ fn said(output: &std::process::Output) -> (Option<i32>, String) {
 async fn a_cluster_that_knows_no_native_sidecars_is_refused() {
     for minor in ["28", "28+", "4", ""] {
         let server = Apiserver::of_minor(minor).await;
-        let (code, text) = said(&Webhook::refused(&server, &[]).await);
+        let (code, text) = code_and_text(&Webhook::refused(&server, &[]).await);
         assert_eq!(code, Some(69), "{text}");
         assert!(
             text.contains(&format!("the cluster is Kubernetes 1.{minor}, which would wait")),
@@ -33,7 +33,7 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
     let run = |args: &[&str]| {
         let mut command = bfb();
         command.arg("webhook").args(args);
-        said(&command.output().unwrap())
+        code_and_text(&command.output().unwrap())
     };
     let (code, text) = run(&[]);
     assert!(
@@ -44,7 +44,7 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
     assert!(code == Some(69) && text.contains("nowhere` cannot be used"), "{code:?} {text}");
     let (code, text) = run(&["--set", "memry=1"]);
     assert!(code == Some(64) && text.contains("did you mean `memory`?"), "{code:?} {text}");
-    let (code, text) = said(&Webhook::refused(&server, &["--identity", nowhere]).await);
+    let (code, text) = code_and_text(&Webhook::refused(&server, &["--identity", nowhere]).await);
     assert!(code == Some(69) && text.contains("tls.crt`: no such file"), "{code:?} {text}");
     let identity = tempfile::tempdir().unwrap();
     std::fs::create_dir(identity.path().join("crl.pem")).unwrap();
@@ -52,15 +52,15 @@ async fn what_is_missing_is_said_with_the_exit_code_that_fits() {
         std::fs::write(identity.path().join(name), "").unwrap();
     }
     let identity = identity.path().to_str().unwrap();
-    let (code, text) = said(&Webhook::refused(&server, &["--identity", identity]).await);
+    let (code, text) = code_and_text(&Webhook::refused(&server, &["--identity", identity]).await);
     assert!(code == Some(69) && text.contains("crl.pem`: cannot be read"), "{code:?} {text}");
     server.breaks(Some("/version"));
-    let (code, text) = said(&Webhook::refused(&server, &[]).await);
+    let (code, text) = code_and_text(&Webhook::refused(&server, &[]).await);
     assert!(
         code == Some(69) && text.contains("answered 500 InternalError to `GET /version`"),
         "{code:?} {text}"
     );
     server.stop().await;
-    let (code, text) = said(&Webhook::refused(&server, &[]).await);
+    let (code, text) = code_and_text(&Webhook::refused(&server, &[]).await);
     assert!(code == Some(69) && text.contains("did not answer `GET /version`"), "{code:?} {text}");
 }

@@ -1,4 +1,4 @@
-//! Pods that passed while nobody answered.
+//! Pods that were created without a sidecar while no replica answered.
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ async fn pods_that_passed_without_their_sidecar_are_told_of_once() {
     let message = event["message"].as_str().unwrap();
     assert!(message.contains("lacks its sidecar: `customer`; it was created while"), "{message}");
 
-    // It is looked at again, and not told of again; one that was created anew is fine.
+    // Further scans do not report a pod again; a pod that was created anew has its sidecar.
     let asked = server.asked("GET /api/v1/pods");
     server.until("looked again", |server| server.asked("GET /api/v1/pods") > asked + 20).await;
     assert_eq!(server.asked("POST /api/v1/namespaces/labelled/events"), 1);

@@ -1,4 +1,4 @@
-//! What Kubernetes takes and YAML 1.2 does not, read and rewritten.
+//! Text that Kubernetes takes and YAML 1.2 does not is parsed and rewritten.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::super::documents;
 use super::*;
 
-/// What a manifest says, or its first problem.
+/// The values of a manifest, or its first problem.
 fn parse(text: &str) -> Result<Value, String> {
     let problem = |problems: Vec<crate::diagnostics::Problem>| problems[0].message.clone();
     documents(Path::new("m.yaml"), text).map(Value::from).map_err(problem)
 }
 
-/// The same text with the blanks that YAML 1.2 wants.
+/// The same text with the blanks that YAML 1.2 requires.
 #[track_caller]
 fn is_read_as(text: &str, strict: &str) {
     assert_eq!(parse(text), parse(strict), "{text}");
@@ -34,9 +34,9 @@ fn indentation_within_brackets_means_nothing() {
     ] {
         is_read_as(text, strict);
     }
-    // Of the Istio sample that was refused.
-    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n  - name: \
-                  b\n    args: [\n    \"y\"\n  ]\n";
+    // From a sample of Istio.
+    let sample = "spec:\n  containers:\n  - name: a\n    args: [\n      \"x\"\n    ]\n\
+                  \x20 - name: b\n    args: [\n    \"y\"\n  ]\n";
     let both = json!([{"spec": {"containers": [{"name": "a", "args": ["x"]},
         {"name": "b", "args": ["y"]}]}}]);
     assert_eq!(parse(sample), Ok(both));
@@ -57,7 +57,7 @@ fn a_comment_may_touch_what_is_before_it_and_a_tab_a_colon() {
     is_read_as("a: \"x\"#c\nb: [1,#d\n  2]\n", "a: \"x\" #c\nb: [1, #d\n  2]\n");
     is_read_as("a:\tb\nc:\t\td\ne: {f:\tg}\n", "a: b\nc: d\ne: {f: g}\n");
     is_read_as("a:\tb\nc: [\nd\n]\ne:\tf\n", "a: b\nc: [d]\ne: f\n");
-    // What is a comment nowhere stays text.
+    // A `#` that begins a comment in neither grammar stays text.
     assert_eq!(parse("a: b#c\nd: \"e\"#f\n"), Ok(json!([{"a": "b#c", "d": "e"}])));
 }
 

@@ -1,4 +1,4 @@
-//! Reviews in, answers out.
+//! The responses to admission reviews.
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up should stop there")]
 
 use super::*;
@@ -11,7 +11,7 @@ fn review(request: &Value) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What an API server sends for a pod of a `ReplicaSet`: no name, no namespace in its metadata.
+/// The review of a pod of a `ReplicaSet`: its metadata has neither name nor namespace.
 fn request(annotations: &Value) -> Value {
     json!({
         "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
@@ -44,7 +44,7 @@ fn answered(request: &Value, label: Option<&str>) -> Value {
     review.answer(&verdict)
 }
 
-/// An answer with its patch readable.
+/// A response with its patch decoded.
 fn legible(mut answer: Value) -> String {
     if let Some(patch) = answer["response"]["patch"].as_str() {
         let patch: Value =
@@ -63,10 +63,10 @@ fn a_pod_that_asks_is_patched() {
 
 #[test]
 fn a_pod_that_asks_for_what_cannot_be_is_refused_with_every_reason() {
-    let asked = request(
+    let request = request(
         &json!({"bfb.dev/inject": "customer", "bfb.dev/memry": "1", "bfb.dev/lease": "1h"}),
     );
-    insta::assert_snapshot!(legible(answered(&asked, None)));
+    insta::assert_snapshot!(legible(answered(&request, None)));
 }
 
 #[test]
@@ -87,24 +87,24 @@ fn a_pod_that_does_not_ask_is_left_alone() {
 
 #[test]
 fn a_second_review_of_a_patched_pod_changes_nothing() {
-    let mut asked = request(&json!({}));
-    let first = answered(&asked, Some("customer"));
+    let mut request = request(&json!({}));
+    let first = answered(&request, Some("customer"));
     assert!(first["response"]["patch"].is_string());
-    let pod = &mut asked["object"];
+    let pod = &mut request["object"];
     let AdmissionVerdict::Inject(injection) =
         decide_pod(pod, &Defaults::default(), "shop", Some("customer"))
     else {
         panic!()
     };
     assert!(injection.additions.apply(pod));
-    let second = &answered(&asked, Some("orders"))["response"];
+    let second = &answered(&request, Some("orders"))["response"];
     assert_eq!((&second["allowed"], &second["patch"]), (&json!(true), &Value::Null));
     assert_eq!(second["auditAnnotations"]["outcome"], "injected before");
 }
 
 #[test]
 fn whatever_is_no_creation_of_a_pod_is_allowed_as_it_is() {
-    let asked = request(&json!({"bfb.dev/inject": "customer"}));
+    let request = request(&json!({"bfb.dev/inject": "customer"}));
     let changes: [(&str, Value); 5] = [
         ("/operation", json!("UPDATE")),
         ("/operation", json!("DELETE")),
@@ -113,7 +113,7 @@ fn whatever_is_no_creation_of_a_pod_is_allowed_as_it_is() {
         ("/subResource", json!("ephemeralcontainers")),
     ];
     for (place, value) in changes {
-        let mut other = asked.clone();
+        let mut other = request.clone();
         other["subResource"] = Value::Null;
         *other.pointer_mut(place).unwrap() = value;
         let response = &answered(&other, None)["response"];
