@@ -1,12 +1,12 @@
 //! CPU time for a hit and for a miss, of two builds of the program side by side:
 //! `BFB_BASELINE=/path/to/bfb cargo bench --bench cost [-- hits|misses]`.
 //!
-//! Both sidecars have the same domain file and the same upstreams, and one client asks each the
-//! same number of times, in blocks that alternate (AB, BA, AB …), so that what else the machine
-//! does falls on both alike. What is compared is what the kernel says each process ran for
-//! (`/proc/PID/task/TID/schedstat`, nanoseconds), not how long anything took. With the same program
-//! on both sides the ratio is 1.00, and its spread is the noise. `BFB_CANDIDATE` names another
-//! program than the one that cargo has built; `BFB_BLOCKS` another number of blocks.
+//! Both sidecars have the same domain file and the same upstreams, and one client sends each the
+//! same number of requests, in blocks that alternate (AB, BA, AB …), so that other load on the
+//! machine falls on both alike. The bench compares the time that the kernel has accounted to each
+//! process (`/proc/PID/task/TID/schedstat`, nanoseconds), not how long anything took. With the same
+//! program on both sides the ratio is 1.00, and its spread is the noise. `BFB_CANDIDATE` names
+//! another program than the one that cargo has built; `BFB_BLOCKS` another number of blocks.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 #[path = "../tests/support/mod.rs"]
@@ -24,19 +24,19 @@ use support::wire::{self, Wire};
 
 const CONNECTIONS: usize = 8;
 const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
-/// The four parts together are about as large.
+/// The size of a dataset: its four parts together are about as large.
 const DATASET_BYTES: usize = 2048;
 /// Pairs of blocks; the first pair of all warms up and is not counted.
 const BLOCKS: usize = 60;
 const HITS_A_BLOCK: u64 = 8_000;
 const MISSES_A_BLOCK: u64 = 800;
 
-/// What every request asks for.
+/// The kind of every request in a block.
 #[derive(Clone, Copy)]
 enum Kind {
     /// The same key, from memory.
     Hit,
-    /// A key that nobody has asked for.
+    /// A key that was never requested before.
     Miss,
 }
 
@@ -84,7 +84,7 @@ async fn start(program: &Path, upstreams: &[Upstream]) -> Sidecar {
     Setup::of_program(program, &[&domain]).insecure().args(&["--memory", "64MiB"]).start().await
 }
 
-/// Asks both in turn and prints what each took.
+/// Sends requests to both in turn and prints the time that each took.
 async fn compare(name: &str, pair: &[Sidecar; 2], kind: Kind, requests: u64, blocks: usize) {
     let next = AtomicU64::new(0);
     let mut wires = Vec::new();
@@ -110,8 +110,8 @@ async fn compare(name: &str, pair: &[Sidecar; 2], kind: Kind, requests: u64, blo
     let ratios: Vec<f64> =
         costs[0].iter().zip(&costs[1]).map(|(before, after)| after / before).collect();
     let spread = Spread::of(&ratios);
-    // For a median of many: 1.57 times the quartiles' distance over the root of their number
-    // (McGill, Tukey, Larsen 1978).
+    // The interval of a median of many values: 1.57 times the quartiles' distance over the root of
+    // the number of values (McGill, Tukey, Larsen 1978).
     let likely = 1.57 * (spread.upper - spread.lower) / (ratios.len() as f64).sqrt();
     println!(
         "  B / A: {spread}, so {:.3} to {:.3}",
@@ -120,7 +120,7 @@ async fn compare(name: &str, pair: &[Sidecar; 2], kind: Kind, requests: u64, blo
     );
 }
 
-/// So many requests over these connections, each waiting for its answer.
+/// Sends so many requests over these connections, each waiting for its answer.
 async fn drive(wires: &mut [Wire], kind: Kind, requests: u64, next: &AtomicU64) {
     let each = requests / wires.len() as u64;
     let loops = wires.iter_mut().map(|wire| async {

@@ -1,8 +1,8 @@
-//! Figures of a fleet, over real sidecars and a real Redis, and of the admission webhook:
-//! `cargo bench --bench fleet -- acknowledgement|outage|memory|hits|admissions`.
+//! Figures of a fleet, over real sidecars and a real Redis, and of the admission webhook: `cargo
+//! bench --bench fleet -- acknowledgement|outage|memory|hits|admissions`.
 //!
-//! Machines are shared and noisy: what counts is the ratio to the reference that was measured in
-//! the same run. Nothing here asserts a time.
+//! Machines are shared and noisy: the figure to compare is the ratio to the reference that was
+//! measured in the same run. Nothing here asserts a time.
 #![allow(dead_code, clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 #[path = "../tests/support/mod.rs"]
@@ -83,8 +83,8 @@ fn show(name: &str, mut times: Vec<Duration>) -> (f64, f64) {
     (median, p99)
 }
 
-/// From asking for an invalidation to its acknowledgement by the fleet, beside a bare PUBLISH until
-/// all have it.
+/// The time from a request for an invalidation to its acknowledgement by the fleet, beside the time
+/// from a bare PUBLISH until all members have received it.
 async fn acknowledgement(size: usize, times: usize) {
     println!("acknowledgement by {size} sidecars");
     let redis = Redis::start();
@@ -103,7 +103,8 @@ async fn acknowledgement(size: usize, times: usize) {
         listener.subscribe("bfb:{bench/bench}:news").await.unwrap();
         listeners.push(listener.into_on_message());
     }
-    // The epoch is young for a lease: until then an acknowledgement waits for it.
+    // The epoch is younger than a lease: until it is older, an acknowledgement waits for the whole
+    // lease.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let mut publisher = client.get_multiplexed_async_connection().await.unwrap();
     let (mut bare, mut waited, mut stale) = (Vec::new(), Vec::new(), 0);
@@ -138,15 +139,15 @@ async fn acknowledgement(size: usize, times: usize) {
         }
     }
     let reference = show("bare PUBLISH until all 20 have it", bare);
-    let ours = show("POST /invalidate, wait fleet", waited);
+    let acknowledged = show("POST /invalidate, wait fleet", waited);
     println!(
         "  ratio: median {:.1}, p99 {:.1}; stale reads after an acknowledgement: {stale}",
-        ours.0 / reference.0,
-        ours.1 / reference.1
+        acknowledged.0 / reference.0,
+        acknowledged.1 / reference.1
     );
 }
 
-/// Reads from memory of one sidecar, one connection after the other's answer.
+/// Reads from memory of one sidecar: each connection sends its next request after the answer.
 async fn hits(span: Duration) {
     println!("hits from memory, 16 connections in a closed loop");
     let upstream = Upstream::plain().await;
@@ -173,7 +174,7 @@ async fn hits(span: Duration) {
     }
 }
 
-/// What so many datasets take.
+/// The memory that so many datasets take.
 async fn memory(count: usize, bytes: usize) {
     println!("{count} datasets of {bytes} bytes in memory");
     let upstream = Upstream::plain().await;
@@ -216,7 +217,7 @@ async fn memory(count: usize, bytes: usize) {
     println!("  ratio: {:.2} times the data's bytes", (full - idle) as f64 / data as f64);
 }
 
-/// Redis is gone for a time, under load: what consumers see before, during and after.
+/// Redis is gone for a time, under load: the answers of consumers before, during and after.
 async fn outage(span: Duration) {
     println!("redis killed for {span:?} under load: 4 sidecars, 16 consumers, 500 keys");
     let mut redis = Redis::start();
@@ -242,7 +243,7 @@ async fn outage(span: Duration) {
             let mut times = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 key = (key * 7 + 13) % 500;
-                let asked = Instant::now();
+                let sent = Instant::now();
                 let answer = consumer.get(&format!("/v2/customers/{key}")).await;
                 let hit = match &answer {
                     Ok(got) if got.status == 200 => {
@@ -253,7 +254,7 @@ async fn outage(span: Duration) {
                         false
                     }
                 };
-                times.push((asked - began, asked.elapsed(), hit));
+                times.push((sent - began, sent.elapsed(), hit));
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             times
@@ -282,8 +283,8 @@ async fn outage(span: Duration) {
     println!("  memory served again {:?} after Redis was back", served.map(|at| at - back));
 }
 
-/// Admissions at a fixed rate, whatever the answers take, of a webhook that has one core; a time
-/// counts from when the admission was due.
+/// Admissions at a fixed rate, however long the answers take, of a webhook that has one core; a
+/// time counts from the moment at which the admission was due.
 async fn admissions(rate: u32, span: Duration) {
     println!(
         "{rate} admissions a second for {span:?}, 16 kept connections, the webhook on one core"
@@ -340,7 +341,7 @@ async fn admissions(rate: u32, span: Duration) {
     );
 }
 
-/// The same pod with as much in it as a usual one has.
+/// The same pod with as many members as a usual one has.
 fn large(mut review: serde_json::Value) -> serde_json::Value {
     let env: Vec<_> = (0..30)
         .map(|n| json!({"name": format!("SETTING_{n}"), "value": "a value of some length"}))

@@ -1,7 +1,7 @@
-//! What a shape costs over a typical dataset (1.3 KB, 20 orders):
-//! `cargo bench --bench shape [-- name…]`.
+//! The cost of a shape over a typical dataset (1.3 KB, 20 orders): `cargo bench --bench shape [--
+//! name…]`.
 //!
-//! The best of several rounds, for machines are shared; nothing here asserts a time.
+//! It prints the best of several rounds, because machines are shared; nothing here asserts a time.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, clippy::pedantic)]
 
 use std::fmt::Write as _;
@@ -35,11 +35,11 @@ const SHAPES: [(&str, &str); 8] = [
 ];
 
 fn main() {
-    let wanted: Vec<String> =
+    let selected: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     let input = input();
     for (name, text) in SHAPES {
-        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+        if !selected.is_empty() && !selected.iter().any(|one| one == name) {
             continue;
         }
         let program = Program::compile(text).unwrap();

@@ -13,7 +13,7 @@ use crate::support::pki::{CLIENT, Pki};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Stands for personal data: no log line, metric or status may hold it.
+/// Stands for personal data: no log line, metric or status may contain it.
 const KEY: &str = "anna-s3cret-key";
 
 struct World {
@@ -344,7 +344,7 @@ async fn probes_for_others_hold_no_key_no_data_and_no_write() {
         once(&probes, HttpVersion::Http1, request).await
     };
     for path in ["/livez", "/readyz", "/startupz", "/metrics"] {
-        // A kubelet and Prometheus address the pod, whatever its address is.
+        // A kubelet and Prometheus address the pod by its own IP address.
         assert_eq!(
             ask(with_header(get(path), "host", "10.1.2.3:7072")).await.status,
             200,

@@ -1,5 +1,5 @@
-//! *Bounded*: whatever is sent, the process stays within what it may hold, and whoever asks
-//! honestly is answered.
+//! *Bounded*: under any input the process stays within its memory limit, and honest consumers are
+//! answered.
 
 mod combined_load;
 mod flights;
@@ -21,7 +21,7 @@ fn of_four_sources(upstream: &Upstream) -> DomainFile {
     })
 }
 
-/// Whether an answer is a dataset, or says that there is no room now and when to come again.
+/// Whether an answer is a dataset, or `overloaded` with a `Retry-After`.
 fn is_honest(got: &ClientResponse) -> bool {
     match got.status {
         200 => true,

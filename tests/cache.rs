@@ -17,8 +17,7 @@ use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 const PATH: &str = "/v2/customers/42";
 
-/// A sidecar that keeps what it collects, over one source; `cache` is that section of its domain
-/// file.
+/// A sidecar with a cache, over one source; `cache` is that section of its domain file.
 async fn over_one(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let domain = file(&upstream, cache);
@@ -47,7 +46,7 @@ pub(crate) fn counting(upstream: &Upstream, path: &str) {
     });
 }
 
-/// The answer about [`PATH`] to a request with these directives.
+/// The answer for [`PATH`] to a request with these directives.
 pub(crate) async fn get_with_cache_control(sidecar: &Sidecar, directives: &str) -> ClientResponse {
     sidecar.send(with_header(get(PATH), "cache-control", directives)).await
 }

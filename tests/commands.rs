@@ -1,5 +1,5 @@
-//! The commands: what they print, and their exit codes: 0, 1 failed, 64 the input is wrong, 69
-//! something needed is not there.
+//! The commands: their output, and their exit codes: 0, 1 failed, 64 the input is wrong, 69 a
+//! service or file that the command needs is missing.
 
 mod files;
 mod missing_features;
@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::bfb;
 
-/// What a command said.
+/// The output of a command.
 pub(crate) struct CommandOutput {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
@@ -24,7 +24,7 @@ pub(crate) async fn run(args: &[&str]) -> CommandOutput {
     run_with(args, &[]).await
 }
 
-/// The same with variables of the environment.
+/// The same with environment variables.
 async fn run_with(args: &[&str], variables: &[(&str, &str)]) -> CommandOutput {
     let mut command = bfb();
     command

@@ -1,7 +1,7 @@
 //! Promise 1, *Complete*: a 200 holds every part; if one source fails, the consumer gets one
 //! problem that names it, and no data.
 //!
-//! Every part that could be had carries [`SECRET`], which no problem may hold.
+//! Every good part carries [`SECRET`], which no problem may hold.
 
 mod failures;
 mod flaky;
@@ -10,7 +10,7 @@ mod parts;
 use crate::support::client::ClientResponse;
 use crate::support::upstream::Reply;
 
-/// What stands in every good part, and in no problem.
+/// The content of every good part; no problem may hold it.
 const SECRET: &str = "s3cret-of-a-customer";
 
 /// A good part.

@@ -1,5 +1,5 @@
-//! The consumer's side, DESIGN.md section 5, to the letter: what it may ask, what it is answered,
-//! what sources hear of it.
+//! The consumer's side, DESIGN.md section 5, to the letter: its requests, the answers, and the
+//! headers that sources receive of it.
 
 mod allowed_hosts;
 mod answers;
@@ -15,7 +15,7 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// A sidecar over one source that answers every key with the same part; it is asked at
+/// A sidecar over one source that answers every key with the same part; its requests go to
 /// `/part?key=…`.
 async fn over_one(key: &str) -> (Sidecar, Upstream) {
     let (setup, upstream) = setup_over_one(key).await;
@@ -28,7 +28,7 @@ async fn setup_over_one(key: &str) -> (Setup, Upstream) {
     upstream.handles("/part", |_| Reply::json(r#"{"id":42}"#));
     let domain = DomainFile::of("customer").source("part", &upstream, "/part?key={key}", &[]);
     let domain = if key.is_empty() { domain } else { domain.head(&format!("key: '{key}'")) };
-    // What the identity's files say is read at the start; they may go.
+    // The files of the identity are read at the start; they may be removed after that.
     let setup = Setup::of(&[&domain]);
     let identity = setup.dir().join("identity");
     std::fs::create_dir(&identity).unwrap();

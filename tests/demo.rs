@@ -1,4 +1,4 @@
-//! `bfb demo`: what a newcomer meets first.
+//! `bfb demo`, the first command that a newcomer runs.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -27,10 +27,10 @@ async fn once_prints_a_complete_customer_and_ends_with_zero() {
         .await
         .unwrap();
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    let said = String::from_utf8(ran.stdout).unwrap();
-    assert!(said.starts_with("GET http://"), "{said}");
-    assert!(said.contains("/v2/customers/42") && said.contains("200"), "{said}");
-    let json = &said[said.find("\n{").unwrap()..];
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(text.starts_with("GET http://"), "{text}");
+    assert!(text.contains("/v2/customers/42") && text.contains("200"), "{text}");
+    let json = &text[text.find("\n{").unwrap()..];
     is_a_complete_customer(
         &serde_json::Deserializer::from_str(json).into_iter().next().unwrap().unwrap(),
     );
@@ -40,16 +40,16 @@ async fn once_prints_a_complete_customer_and_ends_with_zero() {
 async fn the_same_seed_shows_the_same_customer() {
     let customer = |seed: &'static str| async move {
         let run = move || bfb().args(["demo", "--once", "--seed", seed]).output().unwrap();
-        let said =
+        let text =
             String::from_utf8(tokio::task::spawn_blocking(run).await.unwrap().stdout).unwrap();
-        said[said.find("\n{").unwrap()..].to_owned()
+        text[text.find("\n{").unwrap()..].to_owned()
     };
     let (one, again, other) = tokio::join!(customer("7"), customer("7"), customer("8"));
     assert_eq!(one, again);
     assert_ne!(one, other);
 }
 
-/// The program, where it finds what is installed: a demo of a fleet starts a `redis-server`.
+/// The program with a `PATH`: a demo of a fleet starts a `redis-server`.
 fn with_path() -> Command {
     let mut command = bfb();
     command.env("PATH", std::env::var_os("PATH").unwrap());
@@ -61,12 +61,12 @@ async fn once_with(mut command: Command, args: &[&str]) -> Output {
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-/// A demo that stays up.
+/// A demo that keeps running.
 struct Demo {
     child: Child,
     listen: SocketAddr,
     control: SocketAddr,
-    said: String,
+    output: String,
 }
 
 impl Drop for Demo {
@@ -93,22 +93,22 @@ impl Demo {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = tokio::task::spawn_blocking(move || {
-            let mut said = String::new();
+        let output = tokio::task::spawn_blocking(move || {
+            let mut output = String::new();
             for line in lines.by_ref().map_while(Result::ok) {
-                said += &line;
-                said.push('\n');
+                output += &line;
+                output.push('\n');
                 if line.contains("Ctrl-C") {
                     break;
                 }
             }
-            said
+            output
         });
-        let said = said.await.unwrap();
+        let output = output.await.unwrap();
         let changes = if args.contains(&"--fleet") { "/favorites/change" } else { "/orders/fail" };
-        let listen = address(&said, "/v2/customers/42");
-        let control = address(&said, changes);
-        Self { child, listen, control, said }
+        let listen = address(&output, "/v2/customers/42");
+        let control = address(&output, changes);
+        Self { child, listen, control, output }
     }
 
     async fn get(&self, path: &str) -> ClientResponse {
@@ -116,17 +116,17 @@ impl Demo {
     }
 
     async fn tell(&self, order: &str) {
-        let told =
+        let answer =
             once(&Endpoint::Tcp(self.control), HttpVersion::Http1, ask(Method::POST, order)).await;
-        assert_eq!(told.status, 200, "{told:?}");
+        assert_eq!(answer.status, 200, "{answer:?}");
     }
 }
 
 /// The address in the first URL that ends so.
-fn address(said: &str, path: &str) -> SocketAddr {
-    let end = said.find(path).unwrap_or_else(|| panic!("no {path}: {said}"));
-    let begin = said[..end].rfind("http://").unwrap() + "http://".len();
-    said[begin..end].replace("localhost", "127.0.0.1").parse().unwrap()
+fn address(output: &str, path: &str) -> SocketAddr {
+    let end = output.find(path).unwrap_or_else(|| panic!("no {path}: {output}"));
+    let begin = output[..end].rfind("http://").unwrap() + "http://".len();
+    output[begin..end].replace("localhost", "127.0.0.1").parse().unwrap()
 }
 
 #[tokio::test]
@@ -203,10 +203,10 @@ async fn a_port_that_is_taken_is_69_with_a_way_out() {
 async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_along() {
     let ran = once_with(with_path(), &["--fleet", "3"]).await;
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
-    let said = String::from_utf8(ran.stdout).unwrap();
-    assert!(said.starts_with("3 sidecars on one Redis (a private one, "), "{said}");
-    assert!(said.contains("acknowledged by all 3 sidecars in "), "{said}");
-    let (before, after) = said.split_once("acknowledged by").unwrap();
+    let output = String::from_utf8(ran.stdout).unwrap();
+    assert!(output.starts_with("3 sidecars on one Redis (a private one, "), "{output}");
+    assert!(output.contains("acknowledged by all 3 sidecars in "), "{output}");
+    let (before, after) = output.split_once("acknowledged by").unwrap();
     let etags = |text: &str| -> Vec<String> {
         text.lines()
             .filter_map(|line| {
@@ -216,14 +216,14 @@ async fn a_fleet_shows_an_invalidation_reaching_all_of_it_and_takes_its_redis_al
     };
     let old = etags(before);
     let new = etags(after);
-    assert_eq!((old.len(), new.len()), (6, 3), "{said}");
+    assert_eq!((old.len(), new.len()), (6, 3), "{output}");
     assert!(
         old.iter().all(|etag| *etag == old[0]) && new.iter().all(|etag| *etag == new[0]),
-        "{said}"
+        "{output}"
     );
-    assert_ne!(old[0], new[0], "{said}");
-    assert!(before.matches("detail=memory").count() >= 3, "{said}");
-    assert!(!runs(&socket(&said)), "its redis runs on");
+    assert_ne!(old[0], new[0], "{output}");
+    assert!(before.matches("detail=memory").count() >= 3, "{output}");
+    assert!(!runs(&socket(&output)), "its redis runs on");
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn a_fleet_on_a_redis_that_is_given_leaves_it_running() {
 
 #[tokio::test]
 async fn a_fleet_needs_a_redis_and_says_how_to_get_one() {
-    // No `PATH`: no `redis-server` is found.
+    // Without a `PATH` no `redis-server` is found.
     let ran = once_with(bfb(), &["--fleet", "2"]).await;
     assert_eq!(ran.status.code(), Some(69), "{ran:?}");
     assert!(
@@ -259,35 +259,35 @@ async fn a_fleet_needs_a_redis_and_says_how_to_get_one() {
 async fn however_a_fleet_ends_its_redis_ends_with_it() {
     for (signal, code) in [("INT", Some(0)), ("KILL", None)] {
         let mut demo = Demo::start_with(&["--fleet", "2"]).await;
-        let socket = socket(&demo.said);
-        assert!(runs(&socket), "{}", demo.said);
+        let socket = socket(&demo.output);
+        assert!(runs(&socket), "{}", demo.output);
         is_a_complete_customer(&demo.get("/v2/customers/42").await.dataset());
         let pid = demo.child.id().to_string();
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
         let ended = tokio::task::spawn_blocking(move || demo.child.wait().unwrap()).await.unwrap();
         assert_eq!(ended.code(), code, "{signal}");
-        let gone = async {
+        let ending = async {
             while runs(&socket) {
                 tokio::task::yield_now().await;
             }
         };
         assert!(
-            tokio::time::timeout(TEST_TIMEOUT, gone).await.is_ok(),
+            tokio::time::timeout(TEST_TIMEOUT, ending).await.is_ok(),
             "after {signal} its redis runs on"
         );
-        // Who is killed cleans nothing up.
+        // A killed process removes nothing.
         let _ = std::fs::remove_dir_all(std::path::Path::new(&socket).parent().unwrap());
     }
 }
 
-/// Where the demo's own Redis listens.
-fn socket(said: &str) -> String {
+/// The socket of the demo's own Redis.
+fn socket(output: &str) -> String {
     let begin =
-        said.find("unix://").unwrap_or_else(|| panic!("no socket: {said}")) + "unix://".len();
-    said[begin..].split(')').next().unwrap().to_owned()
+        output.find("unix://").unwrap_or_else(|| panic!("no socket: {output}")) + "unix://".len();
+    output[begin..].split(')').next().unwrap().to_owned()
 }
 
-/// Whether a process has this in its command line: a `redis-server` shows its socket there.
+/// Whether a process has this socket in its command line, as a `redis-server` does.
 fn runs(socket: &str) -> bool {
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let mut lines =

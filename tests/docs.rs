@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 const README_LINES_MAX: usize = 150;
 const COLUMNS_MAX: usize = 120;
 
-/// Where a path in backticks, such as `src/lib.rs`, begins.
+/// The first segments of paths in backticks, such as `src/lib.rs`.
 const FOLDERS: [&str; 8] =
     ["src/", "tests/", "docs/", "k8s/", "examples/", "benches/", "fuzz/", ".ci/"];
 
@@ -114,7 +114,7 @@ impl Pages {
         Self(paths.into_iter().map(read).collect())
     }
 
-    /// What `path` names and is not there, in the order of the page.
+    /// The links and paths of a page whose targets do not exist, in the order of the page.
     fn dead_links_of(&self, path: &Path) -> Vec<String> {
         let text = &self.0[path];
         let dead_link = |link: &String| {
@@ -206,7 +206,7 @@ fn pieces(line: &str) -> impl Iterator<Item = (bool, &str)> {
 fn links(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for line in prose(text) {
-        // What a link shows may be code; its target is not.
+        // The text of a link may be code; its target is not.
         let shown: String = pieces(line).map(|(code, it)| if code { "code" } else { it }).collect();
         let targets = shown.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
         found.extend(targets.map(|(target, _)| target.to_owned()));
@@ -214,7 +214,7 @@ fn links(text: &str) -> Vec<String> {
     found
 }
 
-/// What stands in backticks and looks like a path of this repository.
+/// The texts in backticks that look like a path of this repository.
 fn paths_in_code(text: &str) -> Vec<String> {
     let codes = prose(text).flat_map(pieces).filter(|(is_code, _)| *is_code);
     codes

@@ -1,5 +1,5 @@
-//! `bfb doctor`, the real binary: what it finds of upstreams that are well and of those that are
-//! not, and that none of them is sent a request unless it is proven mutual.
+//! `bfb doctor`, the real binary: its findings for good and for bad upstreams, and that none of
+//! them is sent a request unless it is proven mutual.
 
 mod identity;
 mod redis;
@@ -21,7 +21,7 @@ use crate::support::upstream::{Reply, Upstream};
 const SECRET: &str = r#"{"account_id": 7, "name": "Ada Secret"}"#;
 const KEY: &str = "420042";
 
-/// A folder with a domain file, and who we are.
+/// A folder with a domain file, and our identity.
 struct Patient {
     pki: Pki,
     dir: TempDir,
@@ -36,7 +36,7 @@ impl Patient {
         Upstream::tls(Arc::new(self.pki.server(leaf, asks))).await
     }
 
-    /// The domain file of these sources; `more` are lines of its own.
+    /// The domain file of these sources; `more` are further lines of it.
     fn file(&self, sources: &[(&str, Uri, &str)], more: &str) -> PathBuf {
         let mut text = format!("domain: customer\nkey: '[0-9]+'\n{more}sources:\n");
         for (name, origin, path) in sources {
@@ -61,7 +61,7 @@ impl Patient {
         doctor(file, &[&["--identity", identity], args].concat()).await
     }
 
-    /// What it reports of its one source, and the exit code.
+    /// Its report on its one source, and the exit code.
     async fn found(&self, origin: Uri, args: &[&str]) -> (Value, i32) {
         let file = self.file(&[("profile", origin, "/customers/{key}")], "");
         let (report, code) =
@@ -171,8 +171,8 @@ async fn who_is_not_proven_mutual_is_an_error_and_is_sent_nothing() {
             upstream.answers("/customers/420042", [good()]);
             let (source, code) = patient.found(upstream.origin(), args).await;
             assert_eq!((findings(&source), code), (vec![format!("error {name}")], 1), "{words}");
-            let met = source["findings"][0]["met"].as_str().unwrap();
-            assert!(met.contains(words), "{met}");
+            let found = source["findings"][0]["met"].as_str().unwrap();
+            assert!(found.contains(words), "{found}");
             assert!(upstream.received().is_empty(), "{words}");
         }
     }
@@ -226,7 +226,7 @@ async fn an_answer_that_is_no_part_is_an_error_with_its_reason() {
         (Reply::status(503), "status", "1m"),
         (Reply::status(404), "status", "1m"),
         (Reply::json("{").etag("\"a\""), "not-json", "1m"),
-        // By then it is connected, on a busy machine too.
+        // Within four seconds it is connected, on a busy machine too.
         (Reply::never(), "timeout", "4s"),
     ] {
         upstream.answers("/customers/420042", [reply]);
@@ -253,7 +253,7 @@ async fn a_source_with_a_next_page_whose_file_says_nothing_of_pages_is_warned_of
         let warning = &source["findings"][1];
         assert!(warning["expected"].as_str().unwrap().contains("`pages: follow`"), "{warning}");
     }
-    // Another reason for being incomplete is no matter of pages.
+    // An answer that is incomplete for another reason gets no warning about pages.
     upstream.answers("/customers/420042", [Reply::status(204)]);
     let (source, _) = patient.found(upstream.origin(), &["--key", KEY]).await;
     assert_eq!(findings(&source), ["error incomplete"]);
@@ -276,8 +276,8 @@ async fn certificates_dated_before_1970_are_words_and_no_panic() {
         let (source, code) = patient.found(upstream.origin(), &[]).await;
         assert_eq!((findings(&source), code), (vec!["error tls".to_owned()], 1));
         assert_eq!(source["connection"]["certificate"]["not_before"], "1960-01-01T00:00:00Z");
-        let met = source["findings"][0]["met"].as_str().unwrap();
-        assert!(met.contains("dated before 1970"), "{met}");
+        let found = source["findings"][0]["met"].as_str().unwrap();
+        assert!(found.contains("dated before 1970"), "{found}");
     }
     write_identity(not_before + hour);
     let upstream = patient.upstream(&profile(), Asks::Always).await;
@@ -412,8 +412,8 @@ async fn a_plain_source_is_a_warning() {
 async fn neither_data_nor_the_key_is_printed() {
     let patient = Patient::new();
     let upstream = patient.upstream(&profile(), Asks::Always).await;
-    let gone = format!("{{\"account_id\": null, \"name\": {SECRET:?}}}");
-    upstream.answers("/customers/420042", [Reply::json(gone)]);
+    let without_id = format!("{{\"account_id\": null, \"name\": {SECRET:?}}}");
+    upstream.answers("/customers/420042", [Reply::json(without_id)]);
     let orders = ("orders", upstream.origin(), "/accounts/{profile.account_id}/orders");
     let file = patient.file(&[("profile", upstream.origin(), "/customers/{key}"), orders], "");
     for format in ["text", "json"] {
@@ -442,7 +442,7 @@ async fn the_report_for_people_is_a_table_and_what_was_found() {
     assert_eq!(output.status.code(), Some(1));
     let drawn = text(&output);
     assert!(drawn.lines().next().unwrap().starts_with("our identity"), "no colours in a pipe");
-    // What differs from run to run: ports, times, dates, the folder.
+    // Values that differ from run to run: ports, times, dates, the folder.
     insta::with_settings!({filters => vec![
         (r"127\.0\.0\.1:[0-9]{2,5}", "127.0.0.1:PORT"),
         (r"[0-9]+\.[0-9] ms", "TIME"),

@@ -1,5 +1,5 @@
-//! Domain files on disk: which are read, what a reload keeps, what the schema says of them, and
-//! what fuzzing found.
+//! Domain files on disk: which are read, which stay in force on a reload, which the schema accepts,
+//! and the cases that fuzzing found.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -277,14 +277,18 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
     let folder = Folder::of(&[("a.yaml", &"#".repeat((1 << 20) + 1))]);
     fs::write(folder.path("b.yaml"), [0xff, 0xfe]).unwrap();
     let loaded = folder.load();
-    let said: Vec<_> = loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> =
+        loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
     let cannot = "the file cannot be read: it is";
-    assert_eq!(said, [format!("{cannot} larger than 1 MiB"), format!("{cannot} not UTF-8 text")]);
+    assert_eq!(
+        messages,
+        [format!("{cannot} larger than 1 MiB"), format!("{cannot} not UTF-8 text")]
+    );
     loaded.problems().iter().for_each(says_all);
     assert!(parse(Path::new("a"), &"#".repeat((1 << 20) + 1), world()).is_err());
 }
 
-/// DESIGN: each with file, line, column, what was expected and a hint.
+/// DESIGN.md: each problem has file, line, column, the expected value and a hint.
 fn says_all(problem: &Problem) {
     let written = serde_json::to_value(problem).unwrap();
     for member in ["file", "message", "expected", "hint"] {
@@ -316,7 +320,7 @@ fn a_problem_is_written_for_programs_too() {
     assert_eq!(written, expected);
 }
 
-/// The example of the documentation, as JSON: the schema judges values, not YAML.
+/// The example of the documentation, as JSON: the schema checks values, not YAML.
 fn example() -> serde_json::Value {
     serde_json::json!({
         "domain": "customer",
@@ -389,7 +393,7 @@ fn the_schema_takes_the_example_and_refuses_what_is_broken() {
     }
 }
 
-/// As the process compiles them.
+/// Compiles a program as the process does.
 fn program(text: &str) -> Result<(), ProgramProblem> {
     let problem = |error: bfb::shape::CompileError| ProgramProblem {
         at: error.at,
@@ -403,7 +407,7 @@ fn program(text: &str) -> Result<(), ProgramProblem> {
 #[test]
 fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/domain_file");
-    let mut seen = 0;
+    let mut checked = 0;
     for entry in fs::read_dir(corpus).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let text = String::from_utf8_lossy(&bytes);
@@ -417,9 +421,9 @@ fn what_fuzzing_keeps_is_read_without_a_panic_and_every_problem_says_all() {
             );
             assert!(!render(&problems, false).is_empty());
         }
-        seen += 1;
+        checked += 1;
     }
-    assert!(seen >= 18, "the corpus is gone");
+    assert!(checked >= 18, "the corpus is gone");
 }
 
 /// The file of the domain `a`, whose version has this schema.
@@ -452,7 +456,7 @@ fn a_schema_is_read_from_the_folder_of_its_file_or_below_and_from_nowhere_else()
     }
 }
 
-/// Some editors write one.
+/// Some editors write a byte order mark.
 #[test]
 fn a_byte_order_mark_before_a_schema_or_a_secret_is_no_part_of_it() {
     let folder = Folder::of(&[("s.json", "\u{feff}{}"), ("token", "\u{feff}one\r\n")]);

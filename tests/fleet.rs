@@ -1,5 +1,5 @@
-//! Fresh, across a fleet: real sidecars on one real Redis. What one of them is told, none of them
-//! serves against.
+//! Fresh, across a fleet: real sidecars on one real Redis. No sidecar serves a dataset that an
+//! acknowledged invalidation at any of them outdated.
 
 mod bounds;
 mod bus_loss;
@@ -48,27 +48,27 @@ pub(crate) async fn fleet(size: usize, args: &[&str]) -> (Redis, Upstream, Vec<S
 
 /// Waits until the sidecar's lease is held, or lost.
 pub(crate) async fn until_lease(sidecar: &Sidecar, held: bool) {
-    let so = async {
+    let reached = async {
         while sidecar.admin("/status").await.json()["fleet"]["domains"][0]["lease_held"] != held {
             tokio::task::yield_now().await;
         }
     };
     assert!(
-        tokio::time::timeout(TEST_TIMEOUT, so).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.is_ok(),
         "the lease never came to be {held}"
     );
 }
 
-/// An invalidation that waits for nobody.
-fn asked() -> Value {
+/// An invalidation that does not wait for an acknowledgement.
+fn customer_invalidation() -> Value {
     json!({"domain": "customer", "keys": ["42"]})
 }
 
 async fn invalidate(sidecar: &Sidecar, wait: &str) -> Value {
-    let mut asked = asked();
-    asked["wait"] = wait.into();
-    asked["timeout"] = "30s".into();
-    let got = sidecar.send_admin(write("/invalidate", &asked)).await;
+    let mut request = customer_invalidation();
+    request["wait"] = wait.into();
+    request["timeout"] = "30s".into();
+    let got = sidecar.send_admin(write("/invalidate", &request)).await;
     assert_eq!(got.status, if wait == "fleet" { 200 } else { 202 }, "{}", got.text());
     got.json()
 }
@@ -124,8 +124,8 @@ async fn without_redis_memory_serves_for_a_lease_then_every_read_collects() {
     let before = n(sidecar.get(PATH).await.text());
     let got = sidecar.get(PATH).await;
     assert_eq!((n(got.text()), cache_status(&got)), (before + 1, "bfb; fwd=bypass"));
-    let asked = json!({"domain": "customer", "keys": ["42"]});
-    sidecar.send_admin(write("/invalidate", &asked)).await.problem("bus-lost", 503);
+    let request = json!({"domain": "customer", "keys": ["42"]});
+    sidecar.send_admin(write("/invalidate", &request)).await.problem("bus-lost", 503);
     assert_eq!(sidecar.admin("/readyz").await.status, 200, "a sidecar's readiness is its pod's");
     redis.revive();
     until_lease(sidecar, true).await;

@@ -1,11 +1,11 @@
 //! *Fresh* and *Coherent versions*, over real processes: a fleet of the real program on a real
-//! Redis, each sidecar behind a link of its own, while everything breaks that can.
+//! Redis, each sidecar behind a link of its own, under faults of every kind.
 //!
-//! Writers change what the sources show and invalidate it; readers ask everywhere, all the time.
-//! **No read that began after an acknowledgement is older than it; answers with the same
-//! `Bfb-Dataset` never disagree; a snapshot is one; no answer is partial; with `Bfb-After`, none is
-//! older than its token.** Whatever is read is judged at once ([`book`]); what breaks when follows
-//! from a seed ([`schedule`]), which every report names.
+//! Writers change numbers at the sources and invalidate them; readers send requests to all
+//! sidecars, all the time. **No read that began after an acknowledgement is older than it; answers
+//! with the same `Bfb-Dataset` never disagree; a snapshot is one; no answer is partial; with
+//! `Bfb-After`, none is older than its token.** Every answer is judged at once ([`oracle`]); the
+//! faults and their times follow from a seed ([`schedule`]), which every report names.
 //!
 //! A short run is part of the suite. The long one, with figures:
 //!
@@ -17,9 +17,9 @@
 //!     history::without -- --nocapture
 //! ```
 //!
-//! The checker can fail: over a build without the lease, or without the fence, it finds what they
-//! prevent ([`without`]). Others of [`bfb::coherence::Guard`] can be named: with a blank between,
-//! each is taken away in a run of its own.
+//! The checker can fail: over a build without the lease, or without the fence, it finds the faults
+//! that they prevent ([`without`]). Other guards of [`bfb::coherence::Guard`] can be named: with a
+//! blank between, each is removed in a run of its own.
 
 #![allow(clippy::print_stderr, reason = "the figures are part of the result")]
 
@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use run::{Plan, run};
 
-/// How long the run of the suite is.
+/// The length of the run in the suite.
 const SHORT: Duration = Duration::from_secs(25);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,11 +10,11 @@ mod webhook;
 
 use crate::support::sidecar::Sidecar;
 
-/// More than any of these tests may make the sidecar hold, allocator's slack and all; what they
-/// send is far more.
+/// More than the sidecar may grow in any of these tests, including the allocator's slack; the tests
+/// send far more.
 const GROWTH_MAX_KIB: u64 = 192 * 1024;
 
-/// The resident memory at a moment, to be held against the most that it ever is after.
+/// The resident memory at a moment, to be compared with its later maximum.
 struct Memory(u64);
 
 impl Memory {

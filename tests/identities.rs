@@ -1,5 +1,6 @@
-//! The promise *Mutual*: no byte of a request goes to a server that is not exactly who it must be,
-//! or that did not ask for our certificate. The servers' own logs of decrypted bytes prove it.
+//! The promise *Mutual*: no byte of a request goes to a server that does not prove the expected
+//! identity, or that did not ask for our certificate. The servers' own logs of decrypted bytes
+//! prove it.
 
 mod probes;
 mod recorder;
@@ -25,7 +26,7 @@ use crate::support::pki::{Pki, expected};
 const TLS13: TlsOptions = TlsOptions { tls12: false };
 const TLS12: TlsOptions = TlsOptions { tls12: true };
 
-/// A connector, and what it counts.
+/// A connector, and its counters.
 struct Client {
     connector: Connector,
     metrics: IdentityMetrics,
@@ -45,7 +46,7 @@ impl Client {
         self.connector.clone().call(uri).await
     }
 
-    /// Opens a connection, exchanges something over it (so that tickets arrive) and closes it;
+    /// Opens a connection, exchanges bytes over it (so that tickets arrive) and closes it; returns
     /// whether it was resumed.
     async fn visit(&self, uri: Uri) -> Result<bool, ConnectError> {
         let connection = self.open(uri).await?;

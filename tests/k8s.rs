@@ -1,5 +1,5 @@
-//! `k8s/`: what a platform team applies. Its files name each other, what kustomize makes of them is
-//! what Kubernetes takes, and what they watch, allow and call exists.
+//! `k8s/`, which a platform team applies. Its files name each other, Kubernetes accepts the output
+//! of kustomize for them, and everything that they watch, allow and call exists.
 
 mod manifests;
 mod monitoring;

@@ -1,4 +1,4 @@
-//! The layout of DESIGN.md section 8, held: imports go down the list only.
+//! Checks the layout of DESIGN.md section 8: imports go down the list only.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,10 +26,10 @@ const ROWS: [&[&str]; 15] = [
 /// Imports within a row.
 const WITHIN_A_ROW: [(&str, &str); 1] = [("main", "cli")];
 
-/// Imports that go down the list and are absent all the same.
+/// Imports that go down the list and are forbidden all the same.
 const ABSENT: [(&str, &str); 22] = [
     ("cache", "sources"),
-    // What serves connections knows no handler and nothing of what a handler answers.
+    // The code that serves connections depends on no handler and on no answer of one.
     ("http", "coherence"),
     ("http", "domain"),
     ("http", "shape"),
@@ -43,9 +43,9 @@ const ABSENT: [(&str, &str); 22] = [
     ("coherence", "settings"),
     ("domain", "settings"),
     ("shape", "settings"),
-    // The table of settings is words: it knows only what a log filter may say.
+    // The table of settings is text: of the other modules it needs only the rules for log filters.
     ("settings", "resources"),
-    // Pods are its business, and no dataset.
+    // `inject` is about pods, and has no dataset.
     ("inject", "cache"),
     ("inject", "bus"),
     ("inject", "collect"),
@@ -63,9 +63,9 @@ fn imports_go_down_the_layout_only() {
 
 #[test]
 fn every_module_stands_in_the_layout() {
-    let known: BTreeSet<_> = ROWS.iter().flat_map(|row| row.iter().copied()).collect();
+    let modules: BTreeSet<_> = ROWS.iter().flat_map(|row| row.iter().copied()).collect();
     for (from, _) in imports() {
-        assert!(known.contains(from.as_str()), "`{from}` is not in the layout");
+        assert!(modules.contains(from.as_str()), "`{from}` is not in the layout");
     }
 }
 
@@ -92,7 +92,7 @@ fn allowed(from: &str, to: &str) -> bool {
             && matches!((row(from), row(to)), (Some(from), Some(to)) if from < to))
 }
 
-/// Every `crate::module` in the code, with the module it stands in.
+/// Every `crate::module` in the code, with the module that contains it.
 fn imports() -> BTreeSet<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = BTreeSet::new();

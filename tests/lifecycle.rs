@@ -19,7 +19,7 @@ use crate::support::sidecar::Sidecar;
 /// change itself.
 const PACE: Duration = Duration::from_millis(2);
 
-/// Consumers that ask without end, and what they were told.
+/// Consumers that send requests without end, and their results.
 struct Load {
     stop: Arc<AtomicBool>,
     answered: watch::Sender<usize>,
@@ -41,7 +41,7 @@ impl Load {
         Self { stop, answered, consumers: tasks }
     }
 
-    /// Waits until so many more were answered.
+    /// Waits until so many more requests were answered.
     async fn answers(&self, more: usize) {
         let mut answered = self.answered.subscribe();
         let enough = *answered.borrow() + more;
@@ -50,7 +50,7 @@ impl Load {
         assert!(waited.is_ok(), "{} of {enough} answers came", *self.answered.borrow());
     }
 
-    /// Ends it; none of its requests may have failed.
+    /// Ends the load; none of its requests may have failed.
     async fn end(mut self) -> usize {
         self.stop.store(true, Ordering::SeqCst);
         while let Some(ended) = self.consumers.join_next().await {

@@ -1,4 +1,4 @@
-//! The fault injector itself: what [`Link`] does to two real sockets.
+//! The fault injector itself: the effects of [`Link`] on two real sockets.
 
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::link::{Cut, Direction, Link, LinkSpeed};
 
-/// How long a test watches that something does not happen.
+/// How long a test watches that an event does not happen.
 const A_MOMENT: Duration = Duration::from_millis(50);
 
 /// A link with a connection through it: (link, client's end, server's end, listener behind it).
@@ -29,9 +29,9 @@ async fn connect(link: &Link, listener: &TcpListener) -> (TcpStream, TcpStream) 
 /// Sends `text` from one end and reads it at the other.
 async fn pass(from: &mut TcpStream, to: &mut TcpStream, text: &str) {
     from.write_all(text.as_bytes()).await.unwrap();
-    let mut met = vec![0; text.len()];
-    to.read_exact(&mut met).await.unwrap();
-    assert_eq!(met, text.as_bytes());
+    let mut received = vec![0; text.len()];
+    to.read_exact(&mut received).await.unwrap();
+    assert_eq!(received, text.as_bytes());
 }
 
 async fn is_silent(stream: &mut TcpStream) -> bool {

@@ -1,10 +1,10 @@
-//! What can be held of the language of this code: file names, and one meaning for a type's name.
+//! Checks names: files are named for their content, and a type's name has one meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// File names that say nothing of what is in a file.
+/// File names that do not describe the file.
 const EMPTY_NAMES: [&str; 6] = ["words", "misc", "util", "utils", "helpers", "common"];
 
 /// Type names that two modules define, each with its reason.
@@ -43,8 +43,8 @@ fn the_rules_can_be_broken() {
     assert_eq!(defined_types(text), ["Entry", "Kind", "Map"]);
 }
 
-/// The types that a file defines at the top of a module. What is deeper is local, or the associated
-/// type of an implementation.
+/// The types that a file defines at the top level of a module. Deeper ones are local, or the
+/// associated type of an implementation.
 fn defined_types(text: &str) -> Vec<String> {
     let name = |line: &str| {
         let line = line.strip_prefix("pub").unwrap_or(line);

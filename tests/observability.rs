@@ -1,5 +1,5 @@
-//! Seeing it: what happens as it happens (`GET /events`, `bfb tail`), how it stands (`bfb status`),
-//! what an invalidation came to (`bfb invalidate --wait`), and the counters behind them.
+//! Observability: events as they happen (`GET /events`, `bfb tail`), the present state (`bfb
+//! status`), the result of an invalidation (`bfb invalidate --wait`), and the counters behind them.
 
 mod events;
 mod invalidate;
@@ -16,7 +16,8 @@ use crate::support::upstream::Upstream;
 
 const PATH: &str = "/v2/customers/42";
 
-/// A sidecar with a memory, over one source, alone; `cache` is that section of its domain file.
+/// A sidecar with a cache in memory, over one source, alone; `cache` is that section of its domain
+/// file.
 async fn single_sidecar(cache: &str) -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     let sidecar =

@@ -6,7 +6,7 @@ use bfb::settings::{sidecar_flags_table, webhook_flags_table};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
 
-/// `page` with `table` between its marks.
+/// `page` with `table` between its markers.
 fn with_table(page: &str, name: &str, table: &str) -> String {
     let begin = format!("<!-- begin {name}: `UPDATE_DOCS=1 cargo test settings` writes it -->\n");
     let end = format!("<!-- end {name} -->\n");

@@ -1,11 +1,11 @@
 //! *Bounded*, for as long as one likes: one real sidecar on a real Redis, honest and hostile load
 //! at once.
 //!
-//! Everybody who is hostile is so in a way of their own, at a pace of their own, all the time
-//! ([`hostile`]): consumers, sources, what stands in Redis, and Redis itself, which dies and comes
-//! back. Meanwhile honest consumers ask ([`honest`]). **An honest consumer is answered 200, or
-//! `overloaded` with `Retry-After`, and never cut off; and resident memory is flat**: the most of
-//! the last quarter is not above the most of the second ([`memory`]), and never above 256 MiB.
+//! Each kind of hostile load has a pace of its own and runs all the time ([`hostile`]): consumers,
+//! sources, planted values in Redis, and Redis itself, which is killed and comes back. Meanwhile
+//! honest consumers send requests ([`honest`]). **An honest consumer is answered 200, or
+//! `overloaded` with `Retry-After`, and never cut off; and resident memory is flat**: the maximum
+//! of the last quarter is not above that of the second ([`memory`]), and never above 256 MiB.
 //!
 //! A minute of it is part of the suite. Longer, with figures (`make soak TIME=1800`):
 //!
@@ -28,10 +28,10 @@ use tokio::time::Instant;
 use self::memory::Samples;
 use self::world::World;
 
-/// How long the run of the suite is.
+/// The length of the run in the suite.
 const SHORT: Duration = Duration::from_mins(1);
 
-/// The name of a kind of load, and what became of it, counted.
+/// The name of a kind of load, and the counts of its outcomes.
 type Counted = (&'static str, world::Tally);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! What one source's client promises, over real sockets: what is a part, what is a failure, and
-//! what either costs the source.
+//! The promises of one source's client, over real sockets: the answers that are a part, the
+//! failures, and the cost of either for the source.
 
 mod answers;
 mod mutual;
@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 use crate::support::client::TEST_TIMEOUT;
 
-/// A source and how it is asked; tests change what they are about.
+/// A source and its client's settings; tests change the ones that they are about.
 struct Setup {
     source: Source,
     shared: SharedSources,
@@ -77,7 +77,7 @@ impl Setup {
     }
 }
 
-/// One question with everything at its default.
+/// One request with everything at its default.
 struct TestRequest<'a> {
     previous_part: Option<&'a Part>,
     no_cache: bool,

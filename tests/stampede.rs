@@ -1,11 +1,12 @@
-//! *One read*, under a stampede: 20 sidecars, 50 consumers at each, and all ask for one cold key at
+//! *One read*, under a stampede: 20 sidecars, 50 consumers at each, and all request one cold key at
 //! once.
 //!
-//! The sources hold their answers back until everybody has joined a flight, so what is counted does
-//! not depend on how fast the machine is. Which sidecar asked a source is told by the trace: the
-//! consumers of a sidecar name it in theirs.
+//! The sources hold their answers back until every caller has joined a flight, so the counts do not
+//! depend on how fast the machine is. The trace tells which sidecar a request to a source came
+//! from: the consumers of a sidecar name it in theirs.
 //!
-//! What a starved machine makes of a claim is counted ([`OneRead`]), so that no run is thrown away.
+//! The effects of a starved machine on a claim are counted ([`OneRead`]), so that no run is thrown
+//! away.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,27 +27,27 @@ use crate::support::wire::{self, Answer, Wire};
 
 const SIDECARS: usize = 20;
 const CONSUMERS: usize = 50;
-/// The same as metrics count.
+/// The same number, as metrics show it.
 const CALLERS: f64 = 50.0;
-/// Between two looks at a sidecar's metrics: twenty that are looked at without a pause get nothing
-/// else done.
+/// The pause between two reads of a sidecar's metrics: without it twenty sidecars would do nothing
+/// else.
 const LOOK: Duration = Duration::from_millis(10);
-/// A claim that its holder has renewed so often is older than it lasts by itself.
+/// A claim that its holder has renewed so often is older than an unrenewed one can be.
 const RENEWALS: usize = 4;
-/// Longer than a busy machine stops a sidecar for: without the lease each collects for itself.
+/// Longer than a busy machine pauses a sidecar: without the lease each collects for itself.
 const LONG_LEASE: &str = "30s";
-/// For the one test that waits for its end.
+/// For the one test that waits for its expiry.
 const SHORT_LEASE: &str = "4s";
-/// Each a server of its own.
+/// The sources, each a server of its own.
 const SOURCES: [&str; 2] = ["profile", "orders"];
 
-/// The fleet, its sources, and how often each sidecar asked each source.
+/// The fleet, its sources, and the number of requests from each sidecar to each source.
 struct Crowd {
     redis: Redis,
     reads: OneRead,
     sidecars: Vec<Sidecar>,
     sources: Vec<Upstream>,
-    asked: Vec<Arc<Mutex<BTreeMap<usize, usize>>>>,
+    requests: Vec<Arc<Mutex<BTreeMap<usize, usize>>>>,
 }
 
 /// The header by which a consumer names its sidecar.
@@ -58,7 +59,7 @@ fn named_by(seen: &ReceivedRequest) -> usize {
     usize::from_str_radix(seen.header("traceparent").split('-').nth(1).unwrap(), 16).unwrap() - 1
 }
 
-/// What a sidecar calls itself in Redis.
+/// A sidecar's name in Redis.
 fn label(sidecar: usize) -> String {
     format!("sidecar-{sidecar}")
 }
@@ -68,44 +69,44 @@ fn number_of(label: &str) -> Option<usize> {
 }
 
 impl Crowd {
-    /// A fleet that holds its lease. Each sidecar's first question to a source waits behind the
-    /// first gate, and so on; one for which there is no gate is answered at once.
+    /// A fleet that holds its lease. Each sidecar's first request to a source waits behind the
+    /// first gate, and so on; one without a gate is answered at once.
     async fn gather(gates: Vec<watch::Receiver<bool>>, lease: &str) -> Self {
         let redis = Redis::start();
         let mut sources = Vec::new();
         let mut all_asked = Vec::new();
         let mut domain = DomainFile::of("customer").head("cache: {ttl: 10m}").head("deadline: 2m");
         for name in SOURCES {
-            let (source, asked) =
+            let (source, requests) =
                 (Upstream::plain().await, Arc::<Mutex<BTreeMap<usize, usize>>>::default());
             let gates = gates.clone();
-            let counts = Arc::clone(&asked);
-            source.handles("/42", move |seen| {
+            let counts = Arc::clone(&requests);
+            source.handles("/42", move |request| {
                 let mut counts = counts.lock().unwrap();
-                let times = counts.entry(named_by(seen)).or_default();
+                let times = counts.entry(named_by(request)).or_default();
                 *times += 1;
                 let reply = Reply::json(format!("{{\"n\":{times}}}"));
                 gates.get(*times - 1).map_or(reply.clone(), |gate| reply.held_until(gate.clone()))
             });
             domain = domain.source(name, &source, "/{key}", &["retries: 0"]);
             sources.push(source);
-            all_asked.push(asked);
+            all_asked.push(requests);
         }
         let mut sidecars = Vec::new();
         for number in 0..SIDECARS {
             let args = ["--memory", "64MiB", "--redis", &redis.url(), "--lease", lease];
             let setup = Setup::of(&[&domain]).insecure().args(&args);
-            // Its host's name stands before its own in all that it leaves in Redis.
+            // In Redis a sidecar's name begins with the name of its host.
             sidecars.push(setup.env("HOSTNAME", &label(number)).start().await);
         }
         for sidecar in &sidecars {
             until_lease(sidecar, true).await;
         }
         let reads = OneRead::of(&redis, &sidecars).await;
-        Self { redis, reads, sidecars, sources, asked: all_asked }
+        Self { redis, reads, sidecars, sources, requests: all_asked }
     }
 
-    /// Everybody asks at once. Returns as soon as all have.
+    /// All consumers send their request. Returns as soon as all have.
     async fn stampede(&self) -> JoinSet<(usize, std::io::Result<Answer>)> {
         let consumers = (0..SIDECARS).flat_map(|number| [number; CONSUMERS]);
         let open = consumers.map(|number| async move {
@@ -121,36 +122,41 @@ impl Crowd {
         waiting
     }
 
-    /// Waits until so many callers of each sidecar sit in a flight that was there before they came.
+    /// Waits until so many callers of each sidecar have joined a flight.
     async fn until_joined(&self, callers: f64) {
         join_all(self.sidecars.iter().map(|sidecar| sidecar.until_joined(callers))).await;
     }
 
-    /// How often each sidecar has asked each source, where it has.
-    fn asked(&self) -> Vec<Vec<usize>> {
-        self.asked.iter().map(|asked| asked.lock().unwrap().values().copied().collect()).collect()
+    /// The numbers of requests from each sidecar to each source, without zeros.
+    fn requests(&self) -> Vec<Vec<usize>> {
+        self.requests
+            .iter()
+            .map(|requests| requests.lock().unwrap().values().copied().collect())
+            .collect()
     }
 
-    /// Asserts that the fleet asked each source once, but for what was counted. Returns how often
-    /// it was asked.
+    /// Asserts that the fleet requested each source once, except for the counted causes of more.
+    /// Returns how many sidecars did.
     async fn assert_one_read(&self, killed: Option<usize>) -> usize {
-        let asked = self.asked();
+        let requests = self.requests();
         assert!(
-            asked.iter().flatten().all(|times| *times == 1),
-            "a sidecar asked twice: {asked:?}"
+            requests.iter().flatten().all(|times| *times == 1),
+            "a sidecar asked twice: {requests:?}"
         );
-        let most = asked.iter().map(Vec::len).max().unwrap();
+        let most = requests.iter().map(Vec::len).max().unwrap();
         self.reads.assert(most, &self.redis, &self.sidecars, killed).await;
         most
     }
 
-    /// The sidecar that holds the claim and has asked every source.
+    /// The sidecar that holds the claim and has sent a request to every source.
     async fn leader(&self) -> usize {
         let found = async {
             loop {
                 let holder = holder(&self.redis).and_then(|label| number_of(&label));
                 let has_asked = |number| {
-                    self.asked.iter().all(|asked| asked.lock().unwrap().contains_key(&number))
+                    self.requests
+                        .iter()
+                        .all(|requests| requests.lock().unwrap().contains_key(&number))
                 };
                 if let Some(number) = holder.filter(|number| has_asked(*number)) {
                     return number;
@@ -163,7 +169,7 @@ impl Crowd {
             .expect("a holder of the claim that collects")
     }
 
-    /// Waits until another one than `leader` holds the claim.
+    /// Waits until another sidecar than `leader` holds the claim.
     async fn until_taken_over_from(&self, leader: usize) {
         let taken = async {
             while holder(&self.redis).is_none_or(|label| number_of(&label) == Some(leader)) {
@@ -176,7 +182,7 @@ impl Crowd {
         );
     }
 
-    /// Waits until each source was asked so often.
+    /// Waits until each source got so many requests.
     async fn until_asked(&self, times: usize) {
         for source in &self.sources {
             source.requests(times).await;
@@ -184,7 +190,7 @@ impl Crowd {
     }
 }
 
-/// Everybody's answer but those of who asked a sidecar that was killed; each is whole.
+/// All answers except those of consumers of a killed sidecar; each is complete.
 async fn answers(
     mut waiting: JoinSet<(usize, std::io::Result<Answer>)>,
     killed: Option<usize>,
@@ -212,16 +218,20 @@ async fn without_redis_each_sidecar_has_one_flight_running_and_one_waiting() {
         until_lease(sidecar, false).await;
     }
     let waiting = crowd.stampede().await;
-    // One began a flight; one more leads those who wait for the next, since all of them came after
-    // it began.
+    // One began a flight; one more leads those that wait for the next, because all of them came
+    // after it began.
     crowd.until_joined(CALLERS - 2.0).await;
-    assert_eq!(crowd.asked(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
+    assert_eq!(crowd.requests(), [vec![1; SIDECARS], vec![1; SIDECARS]], "one runs");
     first.send_replace(true);
     crowd.until_asked(2 * SIDECARS).await;
     second.send_replace(true);
     let answers = answers(waiting, None).await;
     assert_eq!(answers.len(), SIDECARS * CONSUMERS);
-    assert_eq!(crowd.asked(), [vec![2; SIDECARS], vec![2; SIDECARS]], "one runs, one has waited");
+    assert_eq!(
+        crowd.requests(),
+        [vec![2; SIDECARS], vec![2; SIDECARS]],
+        "one runs, one has waited"
+    );
     let first = answers
         .iter()
         .filter(|(_, answer)| answer.text() == r#"{"profile":{"n":1},"orders":{"n":1}}"#);
@@ -256,7 +266,7 @@ async fn a_leader_that_dies_in_mid_flight_is_taken_over_from_once() {
     crowd.until_asked(2).await;
     crowd.reads.claims.until_renewed(RENEWALS).await;
     gate.send_replace(true);
-    // Its own callers' connections died with it.
+    // The connections of the leader's own callers ended with it.
     let answers = answers(waiting, Some(leader)).await;
     assert_eq!(answers.len(), (SIDECARS - 1) * CONSUMERS);
     assert!(crowd.assert_one_read(Some(leader)).await >= 2, "nobody took over");

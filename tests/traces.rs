@@ -1,5 +1,5 @@
 //! Traces, in and out: the consumer's context goes on to the sources, and the spans go out over
-//! OTLP where the standard variables say so.
+//! OTLP if the standard variables configure it.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ use crate::support::upstream::{Reply, Upstream};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// A collector of traces: what it is sent, once the sidecar has ended.
+/// A collector of traces, which keeps what the sidecar exports until its end.
 struct Collector {
     endpoint: String,
     bodies: Arc<Mutex<Vec<Bytes>>>,
@@ -121,9 +121,12 @@ async fn a_request_and_each_request_to_a_source_become_spans_of_the_consumers_tr
             .all(|client| client.parent_span_id == server.span_id && client.name == "GET profile")
     );
     assert!(spans.iter().all(|span| span.start_time_unix_nano <= span.end_time_unix_nano));
-    // The ids are those that the source was sent.
-    let sent: Vec<_> =
-        upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+    // The ids are those that the source received.
+    let sent: Vec<_> = upstream
+        .received()
+        .iter()
+        .map(|received| received.header("traceparent").to_owned())
+        .collect();
     let exported: Vec<_> =
         clients.iter().map(|client| format!("00-{TRACE}-{}-01", hex(&client.span_id))).collect();
     assert_eq!(sent, exported);
@@ -172,7 +175,7 @@ async fn the_standard_variables_switch_it_off_and_a_wrong_one_is_refused() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("OTEL_TRACES_SAMPLER"));
 }
 
-/// Exports are made one after another, and this often.
+/// The delay between exports, which are made one after another.
 const OFTEN: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "50");
 
 async fn until_lost(sidecar: &Sidecar, spans: f64) {
@@ -221,7 +224,7 @@ async fn a_collector_that_is_out_of_reach_is_said_once_as_it_begins_and_once_as_
 async fn spans_for_which_the_queue_has_no_room_are_counted_as_lost() {
     let upstream = Upstream::plain().await;
     upstream.handles("/1", |_| Reply::json("{}"));
-    // Nobody accepts there: an export is under way for as long as the test is.
+    // Connections there are never accepted: an export is under way for as long as the test.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let domain = DomainFile::of("customer").source("profile", &upstream, "/{key}", &[]);

@@ -1,5 +1,5 @@
-//! Everything at once, in a container of the size that `bfb inject` writes: 256 MiB, 64 of them for
-//! datasets.
+//! All kinds of load at once, in a container of the size that `bfb inject` writes: 256 MiB, 64 of
+//! them for datasets.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use crate::support::upstream::{Reply, Upstream};
 const CONTAINER_BYTES: u64 = 256 << 20;
 
 /// A cgroup with a limit on memory, where this machine lets us make one (root, and a memory
-/// controller that is mounted and writable). Where it does not, the process is held to what `VmHWM`
-/// says, which counts the same pages.
+/// controller that is mounted and writable). Elsewhere the test compares the limit with the
+/// process's `VmHWM`, which counts the same pages.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -31,8 +31,7 @@ impl Cgroup {
         places.into_iter().find_map(|(root, file)| {
             let group = Self(PathBuf::from(root).join(&name));
             fs::create_dir(&group.0).ok()?;
-            // A process that may swap is not ended at its limit, but that is not what is asked
-            // here.
+            // A process that may swap is not ended at its limit, but this test is not about swap.
             fs::write(group.0.join(file), CONTAINER_BYTES.to_string()).ok()?;
             Some(group)
         })
@@ -45,7 +44,8 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // It can be removed once its process is gone, which was told to go a moment ago.
+        // The group can be removed once its process is gone, which received its signal a moment
+        // ago.
         for _ in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;
@@ -55,7 +55,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// Counts of what honest callers were told.
+/// Counts of the answers to honest callers.
 #[derive(Default)]
 struct AnswerCounts {
     datasets: AtomicU64,
@@ -63,14 +63,14 @@ struct AnswerCounts {
     other_answers: AtomicU64,
 }
 
-/// Asks for small datasets until the attack is over; whatever is no dataset must say `overloaded`,
-/// and when to come again.
+/// Requests small datasets until the attack is over; an answer that is no dataset must be
+/// `overloaded` with a `Retry-After`.
 async fn ask_honestly(sidecar: &Sidecar, part: usize, over: &AtomicBool, counts: &AnswerCounts) {
     let mut consumer = sidecar.consumer(HttpVersion::Http1);
     let mut key = part;
     while !over.load(Ordering::Relaxed) {
         key += 8;
-        // Every second key is one that was asked for before.
+        // Every second key was requested before.
         let got = consumer
             .get(&format!("/v2/customers/{}", key % 4_000))
             .await
@@ -92,7 +92,7 @@ async fn hang_up(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     }
 }
 
-/// Asks for keys of a domain over several connections; any answer will do.
+/// Requests keys of a domain over several connections; any answer will do.
 async fn take(sidecar: &Sidecar, domain: &str, keys: std::ops::Range<usize>) {
     join_all((0..8).map(|part| {
         let mut consumer = sidecar.consumer(HttpVersion::Http1);
@@ -168,8 +168,8 @@ async fn large_parts_and_trees_lost_callers_and_a_planted_redis_do_not_end_a_sma
     let counts = [&counts.datasets, &counts.overloaded, &counts.other_answers]
         .map(|count| count.load(Ordering::Relaxed));
     assert!(counts[0] > 0 && counts[2] == 0, "datasets, overloaded, others: {counts:?}");
-    // In the cgroup, that it lives says it already; its files' pages do not count there, those of a
-    // build without optimisation are many.
+    // In the cgroup this is shown already by the process being alive. The pages of its files do not
+    // count there, and a build without optimisation has many.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < CONTAINER_BYTES / 1024, "{grown} KiB beyond {idle} KiB");
     assert_eq!(sidecar.admin("/livez").await.status, 200);

@@ -1,4 +1,4 @@
-//! Collections that nobody waits for, by the thousand.
+//! Flights without callers, by the thousand.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 use crate::support::wire::{self, Wire};
 
-/// How many callers ask and hang up together.
+/// How many callers send their requests and hang up together.
 const TOGETHER: usize = 100;
 
 /// Sends a request for each key of a range, many at a time, and hangs up once the sidecar has begun
@@ -48,7 +48,8 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     let before = sidecar.resident_kib();
     let innocent = async {
         for key in 0..20 {
-            // Each has its deadline of ten seconds; an answer without a dataset would be a problem.
+            // Each request has its deadline of ten seconds; an answer without a dataset would be a
+            // problem.
             sidecar.get(&format!("/v2/customers/honest-{key}")).await.dataset();
         }
     };
@@ -65,8 +66,8 @@ async fn callers_that_hang_up_leave_no_flights_behind_open_no_breaker_and_delay_
     sidecar.get("/v2/customers/afterwards").await.dataset();
 }
 
-/// What flights reserve in advance follows what they took, not what they reserved: small ones never
-/// wait for memory, however many there were before.
+/// The memory that flights reserve in advance follows the size of earlier datasets, not the earlier
+/// reservations: small ones never wait for memory, however many there were before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_flights_do_not_wait_for_memory_after_thousands_of_others() {
     let upstream = Upstream::plain().await;
@@ -104,12 +105,13 @@ async fn a_source_that_hangs_holds_no_more_than_its_slots_for_callers_that_are_g
     for name in super::SOURCES {
         upstream.handles(&format!("/{name}"), |_| Reply::never());
     }
-    // None ends by itself while the test looks.
+    // No flight ends by itself while the test looks.
     let domain = of_four_sources(&upstream).head("deadline: 300s");
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "8MiB"]).start().await;
     ask_and_hang_up(&sidecar, 0..3_000).await;
-    // Each of four sources has 64 slots: no more requests are on their way, and so no more flights
-    // are worth an answer. Many requests are never read: their connections had ended by then.
+    // Each of four sources has 64 slots, so no more than 256 upstream requests run, and the sidecar
+    // keeps no more flights than these. Many of the requests are never read: their connections had
+    // ended by then.
     let few = async {
         loop {
             let abandoned =

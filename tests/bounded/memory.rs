@@ -1,4 +1,5 @@
-//! What the process holds, beside what it counts and what it was given.
+//! The resident memory of the process, beside the size of the datasets that it counts and beside
+//! its limit.
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -9,7 +10,7 @@ use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// What is resident and what the account says, in bytes.
+/// The resident memory and the memory that the cache accounts for, in bytes.
 #[derive(Debug, Clone, Copy)]
 struct HeldMemory {
     resident: u64,
@@ -30,15 +31,15 @@ impl HeldMemory {
         }
     }
 
-    /// Whether what is resident is at most 1.3 times so many bytes.
+    /// Whether the resident memory is at most 1.3 times so many bytes.
     fn is_within(self, bytes: u64) -> bool {
         self.resident * 10 <= bytes * 13
     }
 }
 
-/// The buffers of connections, which grow to what the largest head takes, and the allocator's
-/// pages: with small datasets they are a part of what is resident. What these tests are about was
-/// 50 times what is counted.
+/// The buffers of connections, which grow to the size of the largest head, and the allocator's
+/// pages: with small datasets they are a part of the resident memory. The fault that these tests
+/// guard against made it 50 times the counted bytes.
 const BUFFERS_BYTES: u64 = 6 << 20;
 
 /// Reads every key of a range once, over eight connections.
@@ -58,7 +59,7 @@ async fn read(sidecar: &Sidecar, keys: std::ops::Range<usize>) {
     join_all(loops).await;
 }
 
-/// What is held for `count` datasets, once connections, pools and threads are there.
+/// The memory for `count` datasets, once connections, pools and threads are there.
 async fn held_for(sidecar: &Sidecar, count: usize) -> HeldMemory {
     read(sidecar, 0..1_000).await;
     let before = HeldMemory::of(sidecar).await;
@@ -99,7 +100,7 @@ async fn a_validator_of_thirty_kilobytes_is_none() {
         .start()
         .await;
     let held = held_for(&sidecar, 6_000).await;
-    // Kept with each dataset, the tags alone would be 168 MB.
+    // If they were kept with each dataset, the tags alone would be 168 MB.
     assert!(held.is_within(held.counted + BUFFERS_BYTES), "{held:?}");
     let shown = sidecar.admin("/datasets/customer/7").await.json();
     assert_eq!(shown["memory"]["parts"][0]["validator"], "none");
@@ -140,7 +141,7 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
         let mut consumer = sidecar.consumer(HttpVersion::Http1);
         async move { consumer.get(&format!("/v2/customers/{key}")).await.unwrap() }
     }));
-    // All are answered at once, once all have been asked.
+    // All are answered at once, after all were requested.
     let opening = async {
         upstream.requests(64).await;
         gate.send_replace(true);
@@ -152,8 +153,8 @@ async fn large_parts_wait_for_memory_or_are_refused_and_the_process_stays_within
         answers.iter().map(|got| got.status).collect::<Vec<_>>()
     );
     assert!(answers.iter().any(|got| got.status == 200));
-    // The program itself is larger in a build without optimisation than what the limit leaves for
-    // it. All at once would be 256 MiB, and as much again for their copies.
+    // The program itself is larger in a build without optimisation than the room that the limit
+    // leaves for it. All at once would be 256 MiB, and as much again for their copies.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < 128 * 1024, "{grown} KiB beyond {idle} KiB");
     sidecar.get("/v2/customers/1").await.dataset();

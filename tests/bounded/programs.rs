@@ -1,4 +1,4 @@
-//! jq programs that take all they can get.
+//! jq programs that use all the steps, memory and output that they may.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::support::domain::DomainFile;
 use crate::support::sidecar::Setup;
 use crate::support::upstream::{Reply, Upstream};
 
-/// A program that goes on for as long as a run may.
+/// A program that runs until its budget of steps is spent.
 const ENDLESS: &str = "[range(100000000) | tostring | length] | add";
-/// Processor time that one request has not had before its program runs.
+/// More processor time than one request uses before its program runs.
 const AT_WORK: Duration = Duration::from_millis(15);
 
 fn of_shape(name: &str, upstream: &Upstream, shape: &str) -> DomainFile {
@@ -48,11 +48,11 @@ async fn shapes_that_build_large_trees_stay_within_the_limit_together() {
         async move { consumer.get(&path).await.unwrap() }
     }));
     for got in answers.await {
-        // In a build without optimisation a run may also pass its second.
+        // In a build without optimisation a run may also exceed its second.
         assert!(is_honest(&got) || got.status == 502, "{} {}", got.status, got.text());
     }
-    // The program itself is larger in a build without optimisation than what the limit leaves for
-    // it.
+    // The program itself is larger in a build without optimisation than the room that the limit
+    // leaves for it.
     let grown = sidecar.peak_resident_kib() - idle;
     assert!(grown < 256 * 1024, "{grown} KiB beyond {idle} KiB");
 }
@@ -107,24 +107,24 @@ async fn a_process_that_is_told_to_stop_ends_while_shapes_still_run() {
 async fn a_program_that_was_held_up_with_its_whole_process_is_run_again() {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json("1")]);
-    // Some hundredths of a second to a few tenths, by the build.
+    // This takes from some hundredths of a second to a few tenths, depending on the build.
     let domain = of_shape("customer", &upstream, "[range(60000) | tostring | length] | add");
     let sidecar = Setup::of(&[&domain]).insecure().args(&["--memory", "32MiB"]).start().await;
     for key in 0..5 {
         let mut consumer = sidecar.consumer(HttpVersion::Http1);
         let path = format!("/v2/customers/{key}");
-        let asked = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
+        let response = tokio::spawn(async move { consumer.get(&path).await.unwrap() });
         upstream.requests(key + 1).await;
-        // All else that one request costs is less: the program is at work.
+        // All else that one request costs is less, so from here on the program is running.
         let busy = sidecar.cpu_time() + AT_WORK;
-        while sidecar.cpu_time() < busy && !asked.is_finished() {
+        while sidecar.cpu_time() < busy && !response.is_finished() {
             tokio::task::yield_now().await;
         }
         sidecar.signal("STOP");
-        // No event tells that a process has stood still for longer than a run may take.
+        // No event signals that a process was paused for longer than a run may take.
         tokio::time::sleep(Duration::from_millis(1_200)).await;
         sidecar.signal("CONT");
-        let got = asked.await.unwrap();
+        let got = response.await.unwrap();
         assert_eq!(got.status, 200, "{}", got.text());
     }
 }

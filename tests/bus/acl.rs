@@ -1,4 +1,4 @@
-//! The smallest ACL that works: a sidecar's whole life needs every command that is listed, and no
+//! The smallest ACL that works: the whole life of a sidecar needs every listed command, and no
 //! other.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use super::support::{DOMAIN, LEASE, Member, READY_BYTES, TEST_TIMEOUT, fetched, keys, patiently};
 use crate::support::redis::{Redis, SEVEN, kind, version};
 
-/// What every client sends before it has a user: Redis asks no permission for it.
+/// Every client sends this before it has a user: Redis requires no permission for it.
 const GREETING: &str = "hello";
 
 async fn acknowledged(one: &Member, scopes: Arc<[InvalidationScope]>) {
@@ -20,7 +20,8 @@ async fn acknowledged(one: &Member, scopes: Arc<[InvalidationScope]>) {
     one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
 }
 
-/// Two members, from the first heartbeat to the last word, and all that they may ask in between.
+/// Two members, from the first heartbeat to the deregistration, with every request that they may
+/// send in between.
 async fn life(redis: &Redis, settings: &BusConfig) {
     let domains = [DOMAIN, "order"];
     let (mut one, mut two) =
@@ -34,7 +35,7 @@ async fn life(redis: &Redis, settings: &BusConfig) {
     acknowledged(&one, keys(&["42"])).await;
     datasets(&one, &two).await;
 
-    // So many stamps that the oldest are forgotten.
+    // So many stamps that Redis forgets the oldest.
     fill_stamps(redis);
     acknowledged(&one, keys(&["one more"])).await;
     redis.command::<i64>(&[
@@ -44,7 +45,7 @@ async fn life(redis: &Redis, settings: &BusConfig) {
     ]);
     two.until_it(|what| *what == BusEventKind::HintHandled).await;
 
-    // What is published meanwhile is read from the log.
+    // The members read entries that are published meanwhile from the log.
     let mut silenced = redis::pipe();
     silenced
         .cmd("CLIENT")
@@ -73,7 +74,7 @@ async fn life(redis: &Redis, settings: &BusConfig) {
     assert!(!meta.iter().any(|field| field.starts_with("r:")), "both said goodbye: {meta:?}");
 }
 
-/// As many stamps as there may be.
+/// Writes as many stamps as a log may have.
 fn fill_stamps(redis: &Redis) {
     const FILL: &str =
         "for i = redis.call('ZCARD', KEYS[2]) + 1, ARGV[1] do redis.call('ZADD', KEYS[2], 1, \
@@ -110,7 +111,7 @@ async fn datasets(one: &Member, two: &Member) {
         .await
         .unwrap()
     );
-    // Sent a second time, it has nothing left to release.
+    // On a repeated send there is nothing left to release.
     assert!(patiently(|| one.domain.release(place.clone(), holder.clone())).await.is_ok());
     assert_eq!(
         patiently(|| fetched(&two.domain, place.clone())).await.unwrap().unwrap().dataset,
@@ -118,8 +119,7 @@ async fn datasets(one: &Member, two: &Member) {
     );
 }
 
-/// The commands that were done since the counters were set to zero, those that scripts called among
-/// them.
+/// The commands that ran since the counters were set to zero, including those that scripts called.
 fn done(redis: &Redis) -> BTreeSet<String> {
     let stats: String = redis.command(&["INFO", "commandstats"]);
     let name = |line: &str| Some(line.strip_prefix("cmdstat_")?.split_once(':')?.0.to_owned());
@@ -132,14 +132,14 @@ async fn needs_exactly_what_is_listed(redis: Redis, settings: BusConfig, cluster
     let refused: Vec<redis::Value> = redis.command(&["ACL", "LOG"]);
     assert_eq!(refused, [], "something was refused");
     let listed = PERMISSIONS.iter().filter(|permission| permission.is_needed_on(kind(cluster)));
-    // A slot on the move needs a second server; that has a test of its own.
+    // Migrating a slot needs a second server; a test of its own does that.
     let listed: BTreeSet<_> = listed
         .map(|permission| permission.command)
         .filter(|command| *command != "asking")
         .collect();
     let done = done(&redis);
     let unused: Vec<_> = listed.iter().filter(|command| !done.contains(**command)).collect();
-    // Before 7.0 subcommands are not counted for themselves.
+    // Before 7.0 Redis has no counters for subcommands.
     let unused: Vec<_> =
         unused.into_iter().filter(|command| version() >= SEVEN || !command.contains('|')).collect();
     assert_eq!(unused, Vec::<&&str>::new(), "listed, and not needed");

@@ -1,10 +1,10 @@
-//! What stands in Redis and what servers answer: the corpus of the fuzz target, replayed and
-//! damaged.
+//! Replays the corpus of the fuzz target, as it is and damaged: values in Redis and answers of
+//! servers.
 
 #[path = "../../fuzz/properties/redis_answers.rs"]
 mod redis_answers;
 
-/// Those of the corpus that are not what they are taken for.
+/// The files of the corpus that are not of the kind that their readers expect.
 const ODD: [&str; 7] = ["bomb", "no-resp", "rle", "sealed", "too-deep", "too-long", "too-many"];
 
 #[test]

@@ -1,5 +1,5 @@
-//! A Redis Cluster of three real servers: each domain's log lives on one of them, moves with its
-//! slot, and is lost and found with its server.
+//! A Redis Cluster of three real servers: each domain's log is on one of them, moves with its slot,
+//! and is lost and found with its server.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use super::support::{Member, TEST_TIMEOUT, keys};
 use crate::support::cluster::Cluster;
 use crate::support::redis::{SEVEN, version};
 
-/// So long that no heartbeat brings, within a test's patience, what pub/sub should.
+/// So long that within a test's timeout no heartbeat delivers an entry that pub/sub should deliver.
 const LONG: Duration = Duration::from_mins(2);
 const SHORT: Duration = Duration::from_millis(800);
-/// Nodes that are out of reach are noticed so late that no test waits for it.
+/// The cluster detects unreachable nodes so late that no test waits for it.
 pub(super) const UNNOTICED: Duration = Duration::from_mins(1);
 
 fn settings(cluster: &Cluster, lease: Duration) -> (BusConfig, NamedTempFile) {
@@ -53,15 +53,15 @@ async fn pair(settings: &BusConfig, domains: &[String]) -> (Member, Member) {
     (one, two)
 }
 
-/// What one says of a domain reaches the other by pub/sub.
-async fn hears(one: &Member, two: &mut Member, domain: &str) {
+/// An invalidation by one member reaches the other by pub/sub.
+async fn receives(one: &Member, two: &mut Member, domain: &str) {
     let sent = one.bus.domain(domain).unwrap().invalidate(keys(&["42"])).await.unwrap();
     let other = two.bus.domain(domain).unwrap();
     two.until("hear of it", |_| other.has_applied(sent.token())).await;
 }
 
-/// Waits until all have said that they applied the first entry: then nobody has anything to say for
-/// a long time.
+/// Waits until all members have reported that they applied the first entry: after that there is no
+/// report due for a long time.
 async fn until_reported(cluster: &Cluster, domain: &str) {
     let until = Instant::now() + TEST_TIMEOUT;
     loop {
@@ -83,13 +83,13 @@ async fn domains_on_different_servers_are_logs_of_their_own_and_their_news_stay_
     let (settings, _auth) = settings(&cluster, LONG);
     let (one, mut two) = pair(&settings, &domains).await;
     for (node, domain) in domains.iter().enumerate() {
-        hears(&one, &mut two, domain).await;
+        receives(&one, &mut two, domain).await;
         assert_eq!(cluster.nodes[node].command::<i64>(&["EXISTS", &meta(domain)]), 1);
         if version() >= SEVEN {
-            let news = RedisNames::new("default", domain).invalidations_channel();
+            let channel = RedisNames::new("default", domain).invalidations_channel();
             let listeners: Vec<String> =
-                cluster.nodes[node].command(&["PUBSUB", "SHARDNUMSUB", &news]);
-            assert_eq!(listeners, [news, "2".to_owned()]);
+                cluster.nodes[node].command(&["PUBSUB", "SHARDNUMSUB", &channel]);
+            assert_eq!(listeners, [channel, "2".to_owned()]);
         }
     }
 }
@@ -97,7 +97,7 @@ async fn domains_on_different_servers_are_logs_of_their_own_and_their_news_stay_
 #[tokio::test]
 async fn namespaces_share_a_cluster_and_nothing_else() {
     let cluster = Cluster::start(UNNOTICED);
-    // The administrator may do everything in any namespace.
+    // The administrator may use every command in any namespace.
     let settings = |namespace: &str| {
         let mut settings = BusConfig::new(cluster.url().parse().unwrap(), LONG);
         namespace.clone_into(&mut settings.namespace);
@@ -106,7 +106,7 @@ async fn namespaces_share_a_cluster_and_nothing_else() {
     let domain = ["customer".to_owned()];
     let (one, mut two) = pair(&settings("shop"), &domain).await;
     let (other, _) = pair(&settings("bank"), &domain).await;
-    hears(&one, &mut two, "customer").await;
+    receives(&one, &mut two, "customer").await;
     let sent = other.domain.invalidate(keys(&["42"])).await.unwrap();
     assert_eq!((sent.token().seq, sent.sidecars()), (1, 2), "its own log, its own registry");
 }
@@ -126,7 +126,7 @@ async fn a_server_that_dies_takes_its_domains_with_it_and_no_other_until_it_is_b
     assert!(lost.invalidate(keys(&["42"])).await.is_err());
     for domain in [&domains[0], &domains[2]] {
         assert!(one.bus.domain(domain).unwrap().has_lease(), "the others are where they were");
-        hears(&one, &mut two, domain).await;
+        receives(&one, &mut two, domain).await;
     }
 
     cluster.nodes[1].revive();
@@ -145,21 +145,21 @@ async fn a_slot_that_moves_takes_its_domain_along() {
     let domain = [a_domain_each(&cluster).remove(0)];
     let (settings, _auth) = settings(&cluster, LONG);
     let (one, mut two) = pair(&settings, &domain).await;
-    hears(&one, &mut two, &domain[0]).await;
+    receives(&one, &mut two, &domain[0]).await;
     until_reported(&cluster, &domain[0]).await;
     let before = one.domain.applied_fence().unwrap();
     let mark = two.domain.may_store(two.domain.start_point(), "42", &[]).unwrap();
 
     cluster.begin_move(&meta(&domain[0]), 2);
-    let asked = one.domain.invalidate(keys(&["42"])).await.unwrap();
-    assert_ne!(asked.token().epoch, before.epoch, "another server is another life");
+    let first = one.domain.invalidate(keys(&["42"])).await.unwrap();
+    assert_ne!(first.token().epoch, before.epoch, "another server is another life");
     cluster.finish_move(&meta(&domain[0]), 2);
     let moved = one.domain.invalidate(keys(&["42"])).await.unwrap();
     assert_eq!(
         (moved.token().epoch, moved.token().seq),
-        (asked.token().epoch, asked.token().seq + 1)
+        (first.token().epoch, first.token().seq + 1)
     );
     two.until("follow", |member| member.domain.has_applied(moved.token())).await;
     assert!(!two.domain.is_valid(mark, "42", &[]));
-    hears(&one, &mut two, &domain[0]).await;
+    receives(&one, &mut two, &domain[0]).await;
 }

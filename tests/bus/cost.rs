@@ -1,5 +1,5 @@
-//! What the protocol costs Redis: round trips, bytes and time, of a heartbeat, an invalidation, an
-//! acknowledgement.
+//! The cost of the protocol for Redis: round trips, bytes and time, of a heartbeat, an
+//! invalidation, an acknowledgement.
 //!
 //! `cargo test --release --test promises -- bus::cost --nocapture --test-threads=1` prints the
 //! figures.
@@ -24,18 +24,18 @@ struct Counters {
     micros: u64,
     bytes_in: u64,
     bytes_out: u64,
-    /// Times that something was read from a socket: one for each round trip, and for each command
-    /// that came by itself.
+    /// Reads from a socket: one for each round trip, and one for each command that is sent outside
+    /// of a pipeline.
     reads: u64,
 }
 
-/// Who reads them, and what that has cost so far.
+/// Reads the counters, and counts the cost of these readings.
 struct Meter {
     control: redis::Connection,
     own: Counters,
 }
 
-/// Bytes that ask for the counters, and bytes around the answer's text.
+/// The bytes of the request for the counters, and the bytes around the text of the answer.
 const QUESTION_BYTES: u64 = 33;
 const AROUND_BYTES: u64 = 5;
 
@@ -44,7 +44,7 @@ impl Meter {
         Self { control: redis.control(), own: Counters::default() }
     }
 
-    /// The counters, less what all readings cost.
+    /// The counters, less the cost of all readings.
     fn read(&mut self) -> Counters {
         let info: String = redis::cmd("INFO").arg("everything").query(&mut self.control).unwrap();
         let lines: HashMap<&str, &str> =
@@ -57,7 +57,7 @@ impl Meter {
             let mut fields = scripts.split(',').filter_map(|field| field.split_once('='));
             fields.find(|(field, _)| *field == name).map_or(0, |(_, text)| text.parse().unwrap())
         };
-        // What this answer costs is counted after it was made up.
+        // Redis counts the bytes of this answer after it has formatted it.
         self.own.bytes_in += QUESTION_BYTES;
         self.own.reads += 1;
         let counted = Counters {
@@ -71,7 +71,7 @@ impl Meter {
         counted
     }
 
-    /// Lets time pass until so many scripts have run: heartbeats, where nothing else happens.
+    /// Waits until so many scripts have run: heartbeats, if no other request is sent.
     async fn heartbeats(&mut self, count: u64) -> Counters {
         let before = self.read();
         let mut often = tokio::time::interval(Duration::from_millis(20));
@@ -128,7 +128,8 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
     );
     assert!(rested.scripts >= 15 * rested.reads, "{rested:?}");
 
-    // Each has something to say at a moment of its own; then they come together again.
+    // Each domain sends a report at a different moment; after that their heartbeats share a
+    // pipeline again.
     for name in &names {
         let sent = one.bus.domain(name).unwrap().invalidate(keys(&["42"])).await.unwrap();
         let domain = one.bus.domain(name).unwrap();
@@ -144,8 +145,8 @@ async fn heartbeats_of_many_domains_share_a_round_trip() {
     assert!(apart.scripts >= 15 * apart.reads, "{apart:?}");
 }
 
-/// Fills a registry, as if so many had just registered and reported the end of the log, or nothing
-/// yet.
+/// Fills a registry, as if so many sidecars had just registered and reported the end of the log, or
+/// nothing yet.
 fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     const FILL: &str = "for i = 1, ARGV[1] do
         local name = string.format('r:customers-web-7d9c5b6f4d-%05d-%016x', i, i)
@@ -157,7 +158,7 @@ fn fill_registry(redis: &Redis, sidecars: usize, reported: bool) {
     redis.command::<()>(&["EVAL", FILL, "1", &meta, &sidecars.to_string(), &of_each]);
 }
 
-/// One who speaks the protocol by hand.
+/// A client that sends the protocol's requests one by one.
 struct Hand {
     scripts: Scripts,
     names: RedisNames,
@@ -192,7 +193,7 @@ impl Hand {
             applied,
             marks_settled: false,
         })) {
-            ScriptReply::Heartbeat(told) => told.log_end,
+            ScriptReply::Heartbeat(reply) => reply.log_end,
             other => panic!("{other:?}"),
         }
     }
@@ -241,7 +242,7 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
     for sidecars in [1, 100, 1_000, 10_000] {
         hand.heartbeat(None);
         let token = hand.invalidate("42");
-        let mut asked = |reported: bool, laggard: Option<&str>| {
+        let mut progress = |reported: bool, laggard: Option<&str>| {
             fill_registry(&redis, sidecars, reported);
             hand.heartbeat(Some(token).filter(|_| reported));
             let laggard = laggard.map(|name| MemberName(name.into()));
@@ -262,9 +263,9 @@ fn asking_whether_all_have_reported_costs_as_little_while_one_has_not() {
             }
             meter.read().less(before).of_each()
         };
-        let all = asked(false, None);
-        let one = asked(false, Some("by-hand"));
-        let none = asked(true, Some("by-hand"));
+        let all = progress(false, None);
+        let one = progress(false, Some("by-hand"));
+        let none = progress(true, Some("by-hand"));
         println!(
             "{sidecars:>6} registered: who is behind, when all are {all:?}, \
              when one is asked for {one:?}, when none is {none:?}"
@@ -331,8 +332,8 @@ async fn what_a_fleet_costs_at_rest_and_when_it_is_invalidated() {
             took[took.len() / 2],
             took[took.len() - 1]
         );
-        // One entry, a report of each, some questions; heartbeats of the usual pace may fall
-        // between.
+        // One entry, a report of each, some requests for progress; heartbeats of the usual pace may
+        // come between.
         assert!(all.scripts / rounds <= 1 + 2 * size + 16, "{all:?}");
         assert!(took[took.len() / 2] < LEASE / 4, "{took:?}");
     }

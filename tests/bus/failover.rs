@@ -1,5 +1,5 @@
-//! A primary that is lost and replaced: another life, so a new epoch, and nothing that was read
-//! before is believed.
+//! A primary is lost and replaced: this begins another life, so a new epoch, and no dataset that
+//! was read before stays valid.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use tempfile::NamedTempFile;
 use super::support::{LEASE, Member, TEST_TIMEOUT, keys};
 use crate::support::redis::Redis;
 
-/// A primary with a replica, and a sentinel that replaces it once it has been silent for so long.
+/// A primary with a replica, and a sentinel that replaces the primary once it has been silent for
+/// so long.
 struct SentinelSetup {
     primary: Redis,
     replica: Redis,
@@ -30,7 +31,7 @@ impl SentinelSetup {
         let auth = NamedTempFile::new().unwrap();
         std::fs::write(auth.path(), "bfb:secret").unwrap();
         let watched = Self { primary, replica, sentinel, auth };
-        // It cannot promote whom it has not heard of.
+        // The sentinel cannot promote a replica before it has discovered it.
         let until = Instant::now() + Duration::from_secs(30);
         while !watched.sentinel.command::<String>(&["INFO", "sentinel"]).contains("slaves=1") {
             assert!(Instant::now() < until, "the sentinel never heard of the replica");
@@ -53,7 +54,7 @@ async fn joined(settings: BusConfig) -> Member {
     Member::begin(settings).joined().await
 }
 
-/// After a failover the fleet is whole again, on the new primary, and believes nothing of before.
+/// After a failover the fleet is complete on the new primary, and no dataset of before is valid.
 async fn is_followed(
     watched: &SentinelSetup,
     how: impl FnOnce(&mut Redis),
@@ -98,8 +99,8 @@ async fn a_primary_that_stands_still_is_replaced_and_left_for_good() {
     let mut watched = SentinelSetup::start();
     let mut primary = std::mem::replace(&mut watched.primary, Redis::start());
     let _fleet = is_followed(&watched, |primary| primary.pause(), &mut primary).await;
-    // It wakes up as the primary that it was, until it is told: whoever asks for the primary is not
-    // sent there.
+    // It wakes up as a primary, until the sentinel demotes it: clients that ask for the primary are
+    // not sent there.
     primary.resume();
     let three = joined(watched.settings()).await;
     assert!(primary.command::<String>(&["INFO", "replication"]).contains("role:master"));

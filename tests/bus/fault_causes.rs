@@ -1,4 +1,4 @@
-//! Trouble with Redis is said with its cause: once as it begins, and once as it ends.
+//! Redis faults are logged with their cause: once when a fault begins, and once when it ends.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::support::redis::{Redis, kind};
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::Upstream;
 
-/// A quarter of it is what a heartbeat's answer may take; two that a busy machine makes later would
-/// be trouble too.
+/// A heartbeat's answer may take a quarter of the lease; two that a busy machine delays longer
+/// would count as faults too.
 const LEASE: &str = "4s";
 
 async fn sidecar(url: &str) -> Sidecar {
@@ -32,24 +32,24 @@ async fn faults(sidecar: &Sidecar, kind: &str) -> f64 {
     sidecar.metric("bfb_redis_faults_total", &[("kind", kind)]).await.unwrap_or_default()
 }
 
-/// Waits until as many faults of a kind have been counted, so that there were as many reasons to
+/// Waits until so many faults of a kind have been counted, so that there were as many reasons to
 /// log one.
 async fn until_faults(sidecar: &Sidecar, kind: &str, many: f64) {
-    let so = async {
+    let enough = async {
         while faults(sidecar, kind).await < many {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    assert!(tokio::time::timeout(TEST_TIMEOUT, so).await.is_ok(), "{}", sidecar.log());
+    assert!(tokio::time::timeout(TEST_TIMEOUT, enough).await.is_ok(), "{}", sidecar.log());
 }
 
-/// What the log says of trouble with Redis, and of its end.
-fn trouble_lines(sidecar: &Sidecar) -> Vec<String> {
-    trouble_lines_of(sidecar, |_| true)
+/// The log lines about Redis faults, and about their end.
+fn fault_lines(sidecar: &Sidecar) -> Vec<String> {
+    fault_lines_of(sidecar, |_| true)
 }
 
-/// The same of what this is so for: the line's `domain`, if it has one.
-fn trouble_lines_of(sidecar: &Sidecar, is_wanted: impl Fn(Option<&str>) -> bool) -> Vec<String> {
+/// The same lines, for the domains that match: a line's `domain`, if it has one.
+fn fault_lines_of(sidecar: &Sidecar, is_wanted: impl Fn(Option<&str>) -> bool) -> Vec<String> {
     let lines = sidecar.lines();
     let of_redis = lines.iter().filter(|line| is_wanted(line["domain"].as_str())).filter(|line| {
         let message = line["message"].as_str().unwrap_or_default();
@@ -78,12 +78,12 @@ async fn a_user_who_may_not_run_a_command_is_named_with_it_once() {
     let sidecar = sidecar(&format!("redis://few:secret@{}", redis.addr())).await;
     until_faults(&sidecar, "no_permission", 4.0).await;
     let cause = "redis refused with `NOPERM`: its user may not run `hset`";
-    assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert_eq!(fault_lines(&sidecar), [format!("trouble with redis: {cause}")]);
     assert!(trouble(&sidecar).await.contains(cause));
     grant("+hset");
     until_lease(&sidecar, true).await;
     sidecar.logged("connected to redis").await;
-    assert_eq!(trouble_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(fault_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
     assert_eq!(trouble(&sidecar).await, "[]");
 }
 
@@ -94,12 +94,12 @@ async fn a_replica_is_said_to_be_read_only_once() {
     let sidecar = sidecar(&replica.url()).await;
     until_faults(&sidecar, "refused", 4.0).await;
     let cause = "redis refused with `READONLY`";
-    assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
+    assert_eq!(fault_lines(&sidecar), [format!("trouble with redis: {cause}")]);
     assert!(trouble(&sidecar).await.contains(cause));
     replica.command::<()>(&["REPLICAOF", "NO", "ONE"]);
     until_lease(&sidecar, true).await;
     sidecar.logged("connected to redis").await;
-    assert_eq!(trouble_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
+    assert_eq!(fault_lines(&sidecar)[1..], ["connected to redis: heartbeats are answered"]);
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn an_unknown_host_and_a_refused_connection_are_told_apart() {
     ] {
         let sidecar = sidecar(url).await;
         until_faults(&sidecar, "unreachable", 4.0).await;
-        assert_eq!(trouble_lines(&sidecar), [format!("trouble with redis: {cause}")]);
+        assert_eq!(fault_lines(&sidecar), [format!("trouble with redis: {cause}")]);
         assert!(trouble(&sidecar).await.contains(cause), "{}", trouble(&sidecar).await);
     }
 }
@@ -124,7 +124,7 @@ async fn a_redis_that_goes_and_comes_back_is_said_twice() {
     until_faults(&sidecar, "unreachable", 4.0).await;
     redis.revive();
     sidecar.logged_times("connected to redis", 2).await;
-    let lines = trouble_lines(&sidecar);
+    let lines = fault_lines(&sidecar);
     assert_eq!(lines.first().unwrap(), "connected to redis: heartbeats are answered");
     assert_eq!(lines.last().unwrap(), "connected to redis: heartbeats are answered");
     let troubles: std::collections::BTreeSet<_> = lines[1..lines.len() - 1].iter().collect();
@@ -143,7 +143,7 @@ async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
         .iter()
         .map(|name| DomainFile::of(name).source("part", &upstream, "/{key}", &[]))
         .collect();
-    // A server's users are its own.
+    // Each server has its own users.
     let may_set = |sign: &str| {
         cluster.nodes[1].command::<()>(&["ACL", "SETUSER", "bfb", &format!("{sign}hset")]);
     };
@@ -157,8 +157,8 @@ async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
 
     let cause = "redis refused with `NOPERM`: its user may not run `hset`";
     let of_refused = |domain: Option<&str>| domain == Some(&domains[1]);
-    assert_eq!(trouble_lines_of(&sidecar, of_refused), [format!("trouble with redis: {cause}")]);
-    let others = trouble_lines_of(&sidecar, |domain| !of_refused(domain));
+    assert_eq!(fault_lines_of(&sidecar, of_refused), [format!("trouble with redis: {cause}")]);
+    let others = fault_lines_of(&sidecar, |domain| !of_refused(domain));
     assert_eq!(
         others,
         ["connected to redis: heartbeats are answered"],
@@ -169,9 +169,9 @@ async fn a_server_of_a_cluster_that_refuses_is_trouble_of_its_own_domains() {
     may_set("+");
     sidecar.logged_times("connected to redis", 2).await;
     assert_eq!(
-        trouble_lines_of(&sidecar, of_refused)[1..],
+        fault_lines_of(&sidecar, of_refused)[1..],
         ["connected to redis: heartbeats are answered"]
     );
-    assert_eq!(trouble_lines_of(&sidecar, |domain| !of_refused(domain)), others);
+    assert_eq!(fault_lines_of(&sidecar, |domain| !of_refused(domain)), others);
     assert_eq!(trouble(&sidecar).await, "[]");
 }

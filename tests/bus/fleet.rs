@@ -1,4 +1,5 @@
-//! Several members on one Redis: what one says reaches all, and the fleet's word is waited for.
+//! Several members on one Redis: the invalidations of one reach all, and the fleet's
+//! acknowledgement is waited for.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -213,7 +214,8 @@ async fn one_flight_at_a_time_collects_a_place_until_it_lets_go_or_dies() {
         "it is renewed"
     );
     assert_eq!(patiently(|| two.domain.release(place.clone(), bob.clone())).await, Ok(false));
-    // Sent a second time, it has nothing left to release: what follows shows that it did.
+    // On a repeated send there is nothing left to release: the claim below shows that the first
+    // send released it.
     assert!(patiently(|| one.domain.release(place.clone(), ann.clone())).await.is_ok());
     assert_eq!(
         patiently(|| two.domain.claim(
@@ -270,7 +272,8 @@ async fn a_fleet_of_one_needs_no_redis() {
     assert!(bus.status().is_standalone && bus.status().domains[0].lease_left.is_none());
 }
 
-/// The user of all has another password from now on, and whoever has the old one is sent away.
+/// Changes the password of the user that all members have, and closes the connections that used the
+/// old one.
 fn change_password(redis: &Redis, password: &str) {
     let mut change = redis::pipe();
     change
@@ -298,7 +301,7 @@ async fn a_password_that_is_changed_while_running_is_taken_from_its_file() {
         one.until("hold its lease", |member| member.domain.has_lease()).await;
         let fence = one.domain.applied_fence().unwrap();
 
-        // The file comes later than the change, as a secret's new content does.
+        // The file is written after the change, as Kubernetes updates a secret's file late.
         change_password(&redis, "another");
         one.until("lose its lease", |member| !member.domain.has_lease()).await;
         assert!(one.domain.invalidate(keys(&["42"])).await.is_err());
@@ -306,7 +309,7 @@ async fn a_password_that_is_changed_while_running_is_taken_from_its_file() {
         one.until("hold its lease", |member| member.domain.has_lease()).await;
         assert_eq!(one.domain.applied_fence().unwrap(), fence, "it is the same log");
 
-        // Or earlier: then nothing is lost but the connection.
+        // The file is written before the change: then only the connection is lost.
         std::fs::write(file.path(), "bfb:third").unwrap();
         change_password(&redis, "third");
         let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();

@@ -1,5 +1,5 @@
-//! Programs that know nothing of bfb but its script and its channel: they invalidate, and running
-//! sidecars hear it.
+//! Programs that use only the script and the hints channel of bfb: they invalidate, and running
+//! sidecars apply it.
 
 use std::process::{Command, Stdio};
 
@@ -9,7 +9,7 @@ use bfb::coherence::InvalidationScope;
 use super::support::{DOMAIN, Member};
 use crate::support::redis::Redis;
 
-/// Runs `redis-cli`, which is not ours, as the namespace's user.
+/// Runs `redis-cli`, a program that is not part of bfb, as the namespace's user.
 fn redis_cli(redis: &Redis, words: &[&str]) -> String {
     let output = Command::new("redis-cli")
         .args(["-h", &redis.addr().ip().to_string(), "-p", &redis.addr().port().to_string()])
@@ -42,9 +42,9 @@ async fn what_print_script_prints_invalidates_running_sidecars() {
     let script = file.path().to_str().unwrap();
     let words =
         ["--eval", script, &meta, &log, &stamps, ",", "1", &fresh, "", "key", "42", "tag", "gold"];
-    let said = redis_cli(&redis, &words);
-    let said: Vec<_> = said.lines().collect();
-    assert_eq!((said[0], said[2], said[5]), ("issued", "1", "2"), "{said:?}");
+    let lines = redis_cli(&redis, &words);
+    let lines: Vec<_> = lines.lines().collect();
+    assert_eq!((lines[0], lines[2], lines[5]), ("issued", "1", "2"), "{lines:?}");
     let named = [InvalidationScope::Key("42".into()), InvalidationScope::Tag("gold".into())];
     for member in [&mut one, &mut two] {
         member

@@ -1,4 +1,4 @@
-//! What is lost on the way is noticed, and nothing stale is believed meanwhile.
+//! Messages that are lost on the way are noticed, and no outdated dataset is valid meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::support::{DOMAIN, LEASE, Member, TEST_TIMEOUT, fetched, keys};
 use crate::support::link::{Cut, Direction, Link};
 use crate::support::redis::Redis;
 
-/// What another program sends to invalidate a key.
+/// The command by which another program invalidates a key.
 pub(super) fn foreign(key: &str) -> redis::Cmd {
     let names = RedisNames::new("default", DOMAIN);
     let mut command = redis::cmd("EVAL");
@@ -61,7 +61,7 @@ async fn one_that_comes_back_catches_up_and_serves_again_at_its_first_attempt() 
     let before = link.counts().accepted;
     two.until("hold its lease", |member| member.domain.has_lease()).await;
     let needed = link.counts().accepted - before;
-    // One attempt may have been under way as the link was healed.
+    // One attempt may have been running when the link was healed.
     assert!(needed <= 2 * connections, "{needed} connections where {connections} do");
     assert!(two.domain.has_applied(sent.token()));
     assert!(two.domain.is_valid(mark, "43", &[]), "what nobody invalidated is still there");
@@ -159,11 +159,11 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
     let mut one = Member::join(redis.addr()).await;
     let place = DatasetPlace { key: "42".into(), plan: "p".into() };
     redis.pause();
-    let asked = 100;
+    let reads = 100;
     let mut waited = 0;
-    for _ in 0..asked {
+    for _ in 0..reads {
         let mut fetching = std::pin::pin!(fetched(&one.domain, place.clone()));
-        // What is refused at once has asked nobody.
+        // A read that is refused at once has not waited for Redis.
         let answer = if let Some(answer) = fetching.as_mut().now_or_never() {
             answer
         } else {
@@ -172,11 +172,11 @@ async fn a_redis_that_stands_still_holds_nobody_up() {
         };
         assert!(answer.is_err());
     }
-    assert!(waited < asked / 4, "{waited} of {asked} reads waited");
+    assert!(waited < reads / 4, "{waited} of {reads} reads waited");
     one.until("lose its lease", |member| !member.domain.has_lease()).await;
     redis.resume();
     one.until("hold its lease", |member| member.domain.has_lease()).await;
-    // The lease may be held by a late answer, while the connections are being made anew.
+    // A late answer may have prolonged the lease while the connections are still being made anew.
     let until = Instant::now() + TEST_TIMEOUT;
     while fetched(&one.domain, place.clone()).await != Ok(None) {
         assert!(Instant::now() < until, "Redis is never asked again");

@@ -1,5 +1,6 @@
-//! A server that is no Redis, or an evil one: whatever it answers, the connection ends before much
-//! of it is held. What it could send is counted at its end.
+//! A server that is no Redis, or a hostile one: whatever it answers, the connection ends before the
+//! sidecar holds much of the answer. The test counts the bytes that the server could send until
+//! then.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,15 +12,15 @@ use prometheus_client::registry::Registry;
 
 use super::support::{DOMAIN, LEASE, Member, patiently};
 
-/// What a server tries to send in answer to one script.
+/// How many bytes a server tries to send in answer to one script.
 const TRIED_BYTES: usize = 200_000_000;
-/// What it may get rid of: the bound on a reply, and what the buffers of both sockets take (on
-/// Linux `tcp_rmem` and `tcp_wmem` let them grow to 6 and 4 MiB, and a machine may be told to allow
-/// some more).
+/// How many of them it may send: the bound on a reply, and the buffers of both sockets (on Linux
+/// `tcp_rmem` and `tcp_wmem` let them grow to 6 and 4 MiB, and a machine's settings may allow
+/// more).
 const SENT_BYTES_MAX: usize = 4 * 1024 * 1024 + 16 * 1024 * 1024;
 
-/// A server that is polite until it is asked to run a script, or for a primary, and then sends
-/// `first`, and `rest` over and over.
+/// A server that behaves well until it gets a script to run, or a request for the primary, and then
+/// sends `first`, and `rest` over and over.
 fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (addr, (sent, counted)) = (listener.local_addr().unwrap(), mpsc::channel());
@@ -37,18 +38,18 @@ fn serve(first: &'static [u8], rest: &'static [u8]) -> (SocketAddr, mpsc::Receiv
     (addr, counted)
 }
 
-/// Answers until a script is to be run, or a primary to be named.
+/// Answers requests until a script is to be run, or a primary to be named.
 fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     let names = RedisNames::new("default", DOMAIN);
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let read = stream.read(&mut buffer)?;
-        let asked = String::from_utf8_lossy(&buffer[..read]).into_owned();
+        let request = String::from_utf8_lossy(&buffer[..read]).into_owned();
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
-        } else if asked.contains("EVAL") || asked.contains("SENTINEL") {
+        } else if request.contains("EVAL") || request.contains("SENTINEL") {
             return Ok(());
-        } else if asked.contains("SUBSCRIBE") {
+        } else if request.contains("SUBSCRIBE") {
             for channel in [names.invalidations_channel(), names.hints_channel()] {
                 write!(stream, ">3\r\n+subscribe\r\n${}\r\n{channel}\r\n:1\r\n", channel.len())?;
             }
@@ -58,7 +59,7 @@ fn greet(stream: &mut TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// How much it gets rid of before the other end has had enough.
+/// The number of bytes that it sends before the other end closes the connection.
 fn flood(stream: &mut TcpStream, rest: &[u8]) -> usize {
     let piece = rest.repeat((256 * 1024 / rest.len()).max(1));
     let mut sent = 0;
@@ -84,16 +85,17 @@ async fn reached(
     let mut member = Member::counting(settings, BusMetrics::register(&mut registry));
     let sent = tokio::task::spawn_blocking(move || counted.recv().unwrap()).await.unwrap();
     assert!(sent < SENT_BYTES_MAX, "it could send {sent} bytes of what should be {cause}");
-    let is_told = |member: &Member| {
+    let is_reported = |member: &Member| {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-        let trouble = member.bus.status().fault.map(|fault| fault.to_string()).unwrap_or_default();
-        text.contains("redis_faults_total{kind=\"outgrown\"}") && trouble.contains(cause)
+        let shown_fault =
+            member.bus.status().fault.map(|fault| fault.to_string()).unwrap_or_default();
+        text.contains("redis_faults_total{kind=\"outgrown\"}") && shown_fault.contains(cause)
     };
-    member.until(cause, is_told).await;
+    member.until(cause, is_reported).await;
 }
 
-/// A server that is polite, and answers each script with a dataset of so many bytes.
+/// A server that behaves well, and answers each script with a dataset of so many bytes.
 fn serve_datasets(bytes: usize) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();

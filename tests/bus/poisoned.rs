@@ -1,6 +1,6 @@
-//! What anybody may have left in Redis: too many tags, too large a dataset, registry, entry or
-//! claim. A script walks and reads no more of it than of what is ours. Work is counted in commands
-//! that Redis ran, not in time.
+//! Oversized values that any client may have left in Redis: too many tags, too large a dataset,
+//! registry, entry or claim. A script walks and reads no more of them than of our own values. Work
+//! is counted in commands that Redis ran, not in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn calls(redis: &Redis, command: &str) -> u64 {
     line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
 }
 
-/// Asks a script as the administrator, who waits as long as it takes.
+/// Runs a script as the administrator, without a timeout.
 fn ask(redis: &Redis, call: ScriptCall) -> Result<ScriptReply, redis::RedisError> {
     let scripts = Scripts::new(LIMITS);
     let request = ScriptRequest { protocol: PROTOCOL, fresh_epoch: EPOCH, call };
@@ -47,7 +47,7 @@ fn log() -> (Redis, Fence) {
     (redis, Fence { epoch: EPOCH, seq: 1 })
 }
 
-/// Leaves a dataset that a script would believe, but for what is odd about it.
+/// Stores a dataset that a script would accept as valid, except for its odd member.
 fn plant(redis: &Redis, key: &str, tags: &str, body_bytes: usize) {
     let script = "redis.call('HSET', KEYS[1], 'format', '1', 'epoch', ARGV[1], 'seq', '1', \
         'tags', ARGV[2], 'body', string.rep('x', tonumber(ARGV[3]))) \
@@ -220,7 +220,7 @@ fn a_page_of_the_log_ends_once_it_is_long_and_an_entry_that_is_too_long_means_al
         pages.push(entries.len());
     }
     assert_eq!(seq, 21);
-    // 61 KB each: nine make 512 KiB full.
+    // Entries of 61 KB each: nine fill 512 KiB.
     assert!(pages.iter().all(|entries| *entries <= 10), "{pages:?}");
 }
 
@@ -245,9 +245,9 @@ fn a_page_of_the_log_ends_with_the_first_entry_that_is_too_long() {
         seq = entries.last().unwrap().seq;
         pages.push((entries.len(), calls(&redis, "xrange") - before));
     }
-    // The first one has what is short before it; a call begins with the question for the oldest
-    // entry.
-    assert!(pages.iter().all(|(entries, asked)| *entries <= 2 && *asked <= 3), "{pages:?}");
+    // The first page also has the short entry before the long ones; a call begins with a read of
+    // the oldest entry.
+    assert!(pages.iter().all(|(entries, reads)| *entries <= 2 && *reads <= 3), "{pages:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Each script does what the model of it does: random calls run against a real server and against
-//! the reference, and every answer and every message published must be the same.
+//! Each script does the same as its model: random calls run against a real server and against the
+//! reference, and every answer and every published message must be the same.
 #![allow(clippy::default_constructed_unit_structs, reason = "guards have content in some builds")]
 
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use proptest::test_runner::TestRunner;
 use super::support::READY_BYTES;
 use crate::support::redis::Redis;
 
-/// Few, so that random calls reach the bounds.
+/// Small limits, so that random calls reach them.
 const FEW: LogLimits = LogLimits { entries_max: 4, stamps_max: 3 };
-/// Longer than any case takes: what expires does so through [`Step::Expire`].
+/// Longer than any case takes: keys expire through [`Step::Expire`] only.
 const TTL: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Clone)]
@@ -119,15 +119,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A real server and the reference, asked the same.
+/// A real server and the reference, which get the same calls.
 struct Twins {
     scripts: Scripts,
     names: RedisNames,
     control: redis::Connection,
-    news: redis::PubSub<'static>,
+    subscription: redis::PubSub<'static>,
     model: ReferenceServer,
     life: u128,
-    /// Epochs as their answers named them, the newest last.
+    /// The epochs that the answers named, the newest last.
     epochs: Vec<Epoch>,
     fresh: u128,
 }
@@ -136,13 +136,13 @@ impl Twins {
     fn new(redis: &Redis, limits: LogLimits) -> Self {
         let names = RedisNames::new("default", "customer");
         let listener: &'static mut redis::Connection = Box::leak(Box::new(redis.control()));
-        let mut news = listener.as_pubsub();
-        news.subscribe(names.invalidations_channel()).unwrap();
+        let mut subscription = listener.as_pubsub();
+        subscription.subscribe(names.invalidations_channel()).unwrap();
         Self {
             scripts: Scripts::new(limits),
             names,
             control: redis.control(),
-            news,
+            subscription,
             model: ReferenceServer::new(limits),
             life: 0,
             epochs: vec![Epoch(1)],
@@ -189,7 +189,7 @@ impl Twins {
         }
     }
 
-    /// Asks the real server, and reads what it published on the way.
+    /// Runs a call on the real server, and reads the entries that it published.
     fn ask(&mut self, request: &ScriptRequest) -> (ScriptReply, Option<PublishedEntries>) {
         let ask = self.scripts.prepare(&self.names, request, TTL);
         let value = match ask.evalsha().query(&mut self.control) {
@@ -208,7 +208,7 @@ impl Twins {
             .unwrap();
         let mut published = None;
         loop {
-            let payload = self.news.get_message().unwrap().get_payload_bytes().to_vec();
+            let payload = self.subscription.get_message().unwrap().get_payload_bytes().to_vec();
             if payload == b"end" {
                 return (answered, published);
             }
@@ -252,7 +252,7 @@ impl Twins {
 
     fn note(&mut self, answer: &ScriptReply) {
         let epoch = match answer {
-            ScriptReply::Heartbeat(told) => told.log_end.epoch,
+            ScriptReply::Heartbeat(reply) => reply.log_end.epoch,
             ScriptReply::Issued(issued) => issued.token.epoch,
             _ => return,
         };
@@ -324,9 +324,9 @@ fn a_server_that_restarts_begins_a_new_epoch_with_its_data_and_without() {
             applied: None,
             settles: false,
         };
-        let (told, _) = after.ask(&request(&after, after.call(idea)));
-        let ScriptReply::Heartbeat(told) = told else { panic!("{told:?}") };
-        assert!(told.log_end.seq == 0 && !before.contains(&told.log_end.epoch) && !told.settled);
+        let (reply, _) = after.ask(&request(&after, after.call(idea)));
+        let ScriptReply::Heartbeat(reply) = reply else { panic!("{reply:?}") };
+        assert!(reply.log_end.seq == 0 && !before.contains(&reply.log_end.epoch) && !reply.settled);
         let (answered, _) =
             after.ask(&request(&after, ScriptCall::Fetch { place, bytes_max: READY_BYTES }));
         assert_eq!(

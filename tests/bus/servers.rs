@@ -1,4 +1,5 @@
-//! The ways to reach a Redis: TLS with certificates of one's own, a socket, Sentinel, a Cluster.
+//! The ways to reach a Redis: TLS with certificates of its own authority, a socket, Sentinel, a
+//! Cluster.
 
 use std::net::SocketAddr;
 
@@ -20,7 +21,7 @@ async fn joined(settings: BusConfig) -> Member {
     member
 }
 
-/// What one says reaches the other, and datasets are kept.
+/// An invalidation of one member reaches the other.
 async fn is_a_fleet(one: &Member, two: &Member) {
     let sent = one.domain.invalidate(keys(&["42"])).await.unwrap();
     let acknowledged = one.domain.wait_for_fleet(&sent, TEST_TIMEOUT).await.unwrap();
@@ -28,8 +29,8 @@ async fn is_a_fleet(one: &Member, two: &Member) {
     assert!(two.domain.has_applied(sent.token()));
 }
 
-/// The options with which a server speaks only TLS, and wants a certificate of ours; its files are
-/// in `dir`.
+/// The options with which a server accepts only TLS, and requires a client certificate; its files
+/// are in `dir`.
 fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     let leaf = Leaf::new("redis").dns("localhost").ip([127, 0, 0, 1]);
     pki.authority.issue(&leaf).unwrap().write(dir.path(), pki.authority.ca_pem()).unwrap();
@@ -43,7 +44,7 @@ fn tls_options(pki: &Pki, dir: &TempDir, port: u16) -> Vec<String> {
     pairs.into_iter().flat_map(|(name, value)| [format!("--tls-{name}"), value]).collect()
 }
 
-fn ours(settings: BusConfig, pki: &Pki) -> BusConfig {
+fn with_certificates(settings: BusConfig, pki: &Pki) -> BusConfig {
     BusConfig {
         ca: Some(pki.dir().join("ca.crt")),
         identity: Some(pki.dir().to_owned()),
@@ -58,7 +59,8 @@ async fn a_redis_behind_mutual_tls_is_reached_with_certificates_of_ones_own() {
     let port = free().port();
     let options = tls_options(&pki, &dir, port);
     let _redis = Redis::start_with(&options.iter().map(String::as_str).collect::<Vec<_>>());
-    let settings = ours(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
+    let settings =
+        with_certificates(settings(&format!("rediss://bfb:secret@localhost:{port}")), &pki);
     let one = joined(settings.clone()).await;
     let two = joined(settings.clone()).await;
     is_a_fleet(&one, &two).await;
@@ -84,7 +86,7 @@ async fn a_cluster_and_sentinels_behind_mutual_tls_are_reached_the_same_way() {
     std::fs::write(auth.path(), "bfb:secret").unwrap();
     let of = |url: String| BusConfig {
         auth: Some(auth.path().to_owned()),
-        ..ours(settings(&url), &pki)
+        ..with_certificates(settings(&url), &pki)
     };
     let port = free().port();
     let options = tls_options(&pki, &dir, port);
@@ -148,7 +150,7 @@ async fn a_cluster_brings_news_by_sharded_pub_sub_and_hints_both_ways() {
     let mut two = joined(settings).await;
     is_a_fleet(&one, &two).await;
     let names = RedisNames::new("default", DOMAIN);
-    // Before 7.0 there is no sharded pub/sub, and everything goes the classic way.
+    // Before 7.0 there is no sharded pub/sub, so all messages use classic channels.
     let ways = if version() >= SEVEN { &["PUBLISH", "SPUBLISH"][..] } else { &["PUBLISH"] };
     if version() >= SEVEN {
         let listeners: Vec<String> =

@@ -1,5 +1,5 @@
-//! Who does not keep up with pub/sub loses messages, and knows it: what Redis drops and what the
-//! queue drops are gaps.
+//! A subscriber that does not keep up with pub/sub loses messages and notices it: messages that
+//! Redis drops and messages that the queue drops are gaps.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::support::{DOMAIN, Member, keys, settings};
 use crate::support::link::{Direction, Link};
 use crate::support::redis::Redis;
 
-/// A lease so long that no heartbeat brings what a gap must.
+/// A lease so long that no heartbeat delivers the entries that the gap must.
 const LONG: Duration = Duration::from_mins(2);
 
 fn counter(registry: &Registry, name: &str) -> u64 {
@@ -37,8 +37,7 @@ async fn a_subscriber_that_redis_cuts_off_catches_up_from_the_log() {
 
     link.black_hole(Direction::Down);
     redis.command::<()>(&["CONFIG", "SET", "client-output-buffer-limit", "pubsub 65536 0 0"]);
-    // More than the buffers of both sockets hold, in messages that nobody reads: then Redis closes
-    // the connection.
+    // More unread messages than the buffers of both sockets hold: then Redis closes the connection.
     let filler = "x".repeat(256 * 1024);
     let channel = RedisNames::new("default", DOMAIN).hints_channel();
     let mut control = redis.control();
@@ -60,8 +59,8 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     let mut one = Member::counting(settings, BusMetrics::register(&mut registry));
     one.until("hold its lease", |member| member.domain.has_lease()).await;
     let mark = one.domain.may_store(one.domain.start_point(), "last", &[]).unwrap();
-    // One long moment of this thread, in which nobody takes anything out: messages pile up in the
-    // socket, and come at once.
+    // This thread sends for a while without reading: messages pile up in the socket, and come at
+    // once.
     let mut burst = redis::pipe();
     for key in 0..4_000 {
         burst.add_command(foreign(&key.to_string())).ignore();
@@ -71,7 +70,7 @@ async fn a_queue_that_overflows_is_a_gap_that_the_log_fills() {
     let end = one.domain.invalidate(keys(&["end"])).await.unwrap();
     one.until("apply it", |member| member.domain.has_applied(end.token())).await;
     assert!(counter(&registry, "bus_queue_full") > 0, "all of it fitted");
-    // An invalidation that Redis was slow to answer is sent again.
+    // An invalidation that Redis answered too slowly is sent again.
     assert!(end.token().seq >= 4_002);
     assert!(!one.domain.is_valid(mark, "last", &[]));
 }

@@ -1,4 +1,4 @@
-//! A member of a fleet: a bus of its own with one domain, and what a test waits for.
+//! A member of a fleet: a bus of its own with one domain, and waits for its events.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,13 +16,13 @@ pub(super) const DOMAIN: &str = "customer";
 /// Short, so that a test may wait for a whole one.
 pub(super) const LEASE: Duration = Duration::from_millis(800);
 
-/// The bytes of a dataset that is small enough to come at once.
+/// A dataset of at most this size is read with the first request.
 pub(super) const READY_BYTES: u64 = 64 * 1024;
 
 pub(super) struct Member {
     pub(super) bus: Bus,
     pub(super) domain: DomainBus,
-    happenings: broadcast::Receiver<BusEvent>,
+    events: broadcast::Receiver<BusEvent>,
     stop: Option<oneshot::Sender<()>>,
     driver: JoinHandle<()>,
 }
@@ -33,23 +33,23 @@ impl Drop for Member {
     }
 }
 
-/// The user whom the list of permissions in `docs/redis.md` makes.
+/// The user that the list of permissions in `docs/redis.md` makes.
 pub(super) fn settings(addr: SocketAddr) -> BusConfig {
     BusConfig::new(format!("redis://bfb:secret@{addr}").parse().unwrap(), LEASE)
 }
 
 impl Member {
-    /// A member that may not have heard of the others yet.
+    /// A member that may not have a lease yet.
     pub(super) fn begin(settings: BusConfig) -> Self {
         Self::serving(settings, &[DOMAIN])
     }
 
-    /// One that serves these domains; [`Self::domain`] is the first.
+    /// A member that serves these domains; [`Self::domain`] is the first.
     pub(super) fn serving(settings: BusConfig, domains: &[&str]) -> Self {
         Self::with(settings, domains, BusMetrics::default())
     }
 
-    /// One whose counters are looked at.
+    /// A member whose counters the test reads.
     pub(super) fn counting(settings: BusConfig, metrics: BusMetrics) -> Self {
         Self::with(settings, &[DOMAIN], metrics)
     }
@@ -57,10 +57,10 @@ impl Member {
     fn with(settings: BusConfig, domains: &[&str], metrics: BusMetrics) -> Self {
         let (bus, driver) = Bus::connect(settings, domains.iter().copied(), metrics);
         let (stop, stopped) = oneshot::channel::<()>();
-        let happenings = bus.subscribe();
+        let events = bus.subscribe();
         let domain = bus.domain(domains[0]).unwrap();
         let driver = tokio::spawn(driver.run(async { drop(stopped.await) }));
-        Self { bus, domain, happenings, stop: Some(stop), driver }
+        Self { bus, domain, events, stop: Some(stop), driver }
     }
 
     /// A member that holds its lease.
@@ -68,7 +68,7 @@ impl Member {
         Self::begin(settings(addr)).joined().await
     }
 
-    /// The same once it holds its lease. What happened until it was told so is over.
+    /// The same once it holds its lease; the events until then are consumed.
     pub(super) async fn joined(mut self) -> Self {
         self.until_it(|what| *what == BusEventKind::LeaseHeld).await;
         while !self.domain.has_lease() {
@@ -77,7 +77,7 @@ impl Member {
         self
     }
 
-    /// Waits until something that happens makes it so.
+    /// Waits until an event makes `so` true.
     pub(super) async fn until(&mut self, what: &str, so: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(TEST_TIMEOUT, async {
             while !so(self) {
@@ -87,28 +87,28 @@ impl Member {
         assert!(waited.await.is_ok(), "it did not come to {what}: {:?}", self.bus.status());
     }
 
-    /// Waits until this happens.
-    pub(super) async fn until_it(&mut self, happens: impl Fn(&BusEventKind) -> bool) {
+    /// Waits for an event of this kind.
+    pub(super) async fn until_it(&mut self, is_expected: impl Fn(&BusEventKind) -> bool) {
         let waited = tokio::time::timeout(TEST_TIMEOUT, async {
-            while !self.next().await.is_some_and(|happening| happens(&happening.kind)) {}
+            while !self.next().await.is_some_and(|event| is_expected(&event.kind)) {}
         });
         assert!(waited.await.is_ok(), "it never happened: {:?}", self.bus.status());
     }
 
-    /// The next thing that happens; nothing where some were missed.
+    /// The next event; `None` if some were missed.
     async fn next(&mut self) -> Option<BusEvent> {
-        match self.happenings.recv().await {
+        match self.events.recv().await {
             Err(RecvError::Closed) => panic!("the bus is gone"),
-            happening => happening.ok(),
+            event => event.ok(),
         }
     }
 
-    /// What has happened so far does not count from here on.
+    /// Skips the events so far.
     pub(super) fn forget(&mut self) {
-        self.happenings = self.bus.subscribe();
+        self.events = self.bus.subscribe();
     }
 
-    /// What it is called in the registry.
+    /// Its name in the registry.
     pub(super) fn name(&self) -> MemberName {
         self.bus.status().domains[0].member.clone()
     }
@@ -119,8 +119,8 @@ impl Member {
     }
 }
 
-/// Asks again where Redis was slower than a read waits for it: that bound is not what these tests
-/// are about.
+/// Repeats a request that Redis answered more slowly than a read waits: these tests are not about
+/// that bound.
 pub(super) async fn patiently<T, F>(ask: impl Fn() -> F) -> Result<T, RedisFault>
 where
     F: Future<Output = Result<T, RedisFault>>,

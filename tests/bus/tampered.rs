@@ -1,5 +1,5 @@
-//! What stands in Redis is judged, not trusted: fences, leases, news and a log that no script of
-//! ours wrote.
+//! Values in Redis are verified, not trusted: fences, leases, published entries, and a log that our
+//! scripts did not write.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ fn fetch(redis: &Redis, key: &str) -> ScriptReply {
     ask(redis, 1, ScriptCall::Fetch { place: place(key), bytes_max: READY_BYTES })
 }
 
-/// A log with one entry, and the place that it is at.
+/// A log with one entry, and the fence of its end.
 fn log() -> (Redis, Fence) {
     let redis = Redis::start();
     let invalidation = ScriptCall::Invalidate { scopes: keys(&["other"]), unless_above: None };
@@ -145,10 +145,10 @@ fn a_lease_that_no_sidecar_can_have_is_ignored() {
     };
     ask(&redis, 1, beat(Duration::from_secs(2)));
     redis.command::<()>(&["HSET", &names().meta(), "leases", "2000=1 9000000000000000=1"]);
-    let ScriptReply::Heartbeat(told) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
+    let ScriptReply::Heartbeat(reply) = ask(&redis, 1, beat(Duration::from_secs(2))) else {
         panic!("not told")
     };
-    assert_eq!(told.longest_lease, Duration::from_secs(2));
+    assert_eq!(reply.longest_lease, Duration::from_secs(2));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
     }
     let refusal = run_script(&redis, 2, beat(65)).unwrap_err();
     assert!(refusal.to_string().contains("too many different leases"), "{refusal}");
-    let ScriptReply::Heartbeat(told) = ask(&redis, 3, beat(1)) else { panic!("not told") };
-    assert_eq!(told.log_end.epoch, Epoch(1), "nobody began another log");
+    let ScriptReply::Heartbeat(reply) = ask(&redis, 3, beat(1)) else { panic!("not told") };
+    assert_eq!(reply.log_end.epoch, Epoch(1), "nobody began another log");
 }
 
 #[tokio::test]
@@ -193,8 +193,8 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
     };
     let epoch = member.domain.applied_fence().unwrap().epoch;
     let entries = r#"[{"seq":18446744073709551615,"scopes":[["key","42"]]}]"#;
-    let news = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
-    redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &news]);
+    let published = format!(r#"{{"epoch":"{:032x}","entries":{entries}}}"#, epoch.0);
+    redis.command::<()>(&["PUBLISH", &names().invalidations_channel(), &published]);
     let beats = || redis.command::<String>(&["INFO", "commandstats"]);
     let evaluated = |stats: &str| {
         let line =
@@ -202,7 +202,7 @@ async fn news_of_what_the_log_does_not_have_are_one_reading_of_it() {
         line.split(',').next().unwrap().parse::<u64>().unwrap()
     };
     let before = evaluated(&beats());
-    // A heartbeat every 200 ms; a reading every 20 ms is what this is about.
+    // A heartbeat runs every 200 ms; this test is about a read of the log every 20 ms.
     while evaluated(&beats()) < before + 12 {
         tokio::task::yield_now().await;
     }
@@ -282,7 +282,7 @@ async fn a_hole_in_the_log_empties_memory_instead_of_being_read_for_ever() {
     member
         .until("apply it", |member| member.domain.applied_fence().is_some_and(|at| at.seq == 1))
         .await;
-    // Two entries that nobody hears of, and of which one is gone.
+    // Two entries that are never published, one of which is deleted.
     let script = "redis.call('XADD', KEYS[1], '3-0', 'scopes', '[[\"key\",\"42\"]]') \
         redis.call('HSET', KEYS[2], 'seq', '3')";
     redis.command::<()>(&["EVAL", script, "2", &names().log(), &names().meta()]);

@@ -1,4 +1,4 @@
-//! One read: however many ask at once, the sources are asked once.
+//! One read: however many callers ask for a key at once, each source gets one request.
 
 use tokio::sync::watch;
 
@@ -43,7 +43,7 @@ async fn versions_of_a_key_are_rendered_from_one_dataset() {
     let (old, new) = (sidecar.get("/v1/customers/42").await, sidecar.get(PATH).await);
     assert_eq!(old.header("bfb-dataset"), new.header("bfb-dataset"));
     assert_eq!((old.text(), new.text()), (r#"{"m":1}"#, r#"{"part":{"n":1}}"#));
-    // What was rendered is kept as well.
+    // The rendered version is kept as well.
     assert_eq!(sidecar.get("/v1/customers/42").await.text(), r#"{"m":1}"#);
     assert_eq!(upstream.received().len(), 1);
 }

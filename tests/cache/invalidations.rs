@@ -1,5 +1,5 @@
 //! Fresh: once an invalidation is acknowledged, nothing older is served, from memory or from a
-//! flight in the air.
+//! running flight.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -52,11 +52,11 @@ async fn invalidation_during_a_flight_is_not_lost() {
     let (before, ()) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         invalidate(&sidecar, "keys", &json!(["42"])).await;
-        // Who comes after it joins no flight that began before.
+        // A request after the invalidation joins no flight that began before it.
         assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":"new"}"#);
         gate.send_replace(true);
     });
-    // Who came before it may have the old answer; nobody after.
+    // A request before the invalidation may get the old answer; later ones may not.
     assert_eq!(before.text(), r#"{"part":"old"}"#);
     assert_eq!(cache_status(&before), "bfb; fwd=miss", "what was outdated in the air is not kept");
     assert_eq!(sidecar.get(PATH).await.text(), r#"{"part":"new"}"#);
@@ -143,9 +143,9 @@ async fn what_is_kept_can_be_looked_at_without_its_data() {
     upstream.answers("/42", [Reply::json("\"secret\"").etag("\"e1\"")]);
     assert_eq!(sidecar.admin("/datasets/customer/42").await.json()["memory"], json!(null));
     sidecar.get(PATH).await;
-    let looked = sidecar.admin("/datasets/customer/42").await;
-    assert!(!looked.text().contains("secret"), "{}", looked.text());
-    let memory = &looked.json()["memory"];
+    let shown = sidecar.admin("/datasets/customer/42").await;
+    assert!(!shown.text().contains("secret"), "{}", shown.text());
+    let memory = &shown.json()["memory"];
     assert_eq!(
         (&memory["believed"], &memory["parts"][0]["etag"]),
         (&json!(true), &json!("\"e1\""))

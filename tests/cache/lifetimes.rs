@@ -1,4 +1,4 @@
-//! How long what is kept is served: the domain file in force decides, at each read.
+//! The lifetime of cache entries: the domain file in force decides, at each read.
 
 use super::{PATH, cache_status, counting, file, over_one, with_memory};
 use crate::support::domain::DomainFile;

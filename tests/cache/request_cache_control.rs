@@ -1,4 +1,4 @@
-//! What a consumer may wish of the cache, and what it keeps beyond its time.
+//! The `Cache-Control` of requests, and datasets that are served beyond their ttl.
 
 use super::{PATH, cache_status, counting, get_with_cache_control, over_one};
 use crate::support::upstream::Reply;
@@ -83,7 +83,7 @@ async fn an_expired_dataset_stands_in_for_failing_sources_but_an_invalidated_one
     assert_eq!(sidecar.get(PATH).await.status, 200);
     let stale = sidecar.get(PATH).await;
     assert_eq!(stale.text(), r#"{"part":1}"#);
-    // It expired some whole second ago.
+    // The ttl is negative: the whole seconds since it expired.
     let ttl = cache_status(&stale)
         .strip_prefix("bfb; hit; ttl=-")
         .and_then(|rest| rest.strip_suffix("; detail=source-failed"));

@@ -1,7 +1,7 @@
-//! Sharing never costs an answer: who waits for another's flight keeps enough of the deadline to
-//! collect for itself.
+//! Sharing never costs an answer: a request that waits for another's flight keeps enough of the
+//! deadline to collect for itself.
 //!
-//! Before any collection has ended half of the deadline is kept beside a flight that runs, and
+//! Before any collection has ended, half of the deadline is kept beside a flight that runs, and
 //! three quarters for one that has not begun; so the first look of a test at a source that hangs
 //! takes that long.
 
@@ -14,8 +14,8 @@ use super::{PATH, cache_status, file, get_with_cache_control, over_one, with_mem
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Reply, Upstream};
 
-/// Whoever is answered late is answered after at most this; a busy machine has most of it for an
-/// answer that is there.
+/// An answer takes at most this long. A busy machine may use most of it for an answer that has
+/// already arrived.
 const DEADLINE: &str = "deadline: 4s";
 
 async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
@@ -100,7 +100,7 @@ async fn a_flight_that_is_young_enough_is_joined_by_who_says_a_max_age() {
 #[tokio::test]
 async fn collections_that_take_most_of_the_deadline_still_answer_everybody() {
     let upstream = Upstream::plain().await;
-    // A busy machine has a second and a half for what the second round of these adds.
+    // A busy machine has a second and a half for the time that the second round of these adds.
     upstream.answers("/42", [Reply::json("1").after(Duration::from_secs(7))]);
     let sidecar = with_memory(&file(&upstream, "{ttl: 0s}").head("deadline: 10s")).start().await;
     assert_eq!(

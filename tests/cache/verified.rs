@@ -1,5 +1,5 @@
-//! `--verify`: a share of the hits is compared with the sources, and wrong answers are told from
-//! news that is on its way.
+//! `--verify`: a share of the hits is compared with the sources, and wrong answers are told apart
+//! from those whose invalidation is still on its way.
 
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ async fn verifying(replies: &[Reply]) -> (Sidecar, Upstream) {
     (with_memory(&domain).args(&["--verify", "100%"]).start().await, upstream)
 }
 
-/// What is shown once so many samples were looked at.
+/// The counters, once so many samples were compared.
 async fn shown(sidecar: &Sidecar, looked: u64) -> Value {
     let reached = async {
         loop {
@@ -38,7 +38,9 @@ async fn hits_that_the_source_confirms_are_right() {
     let verify = shown(&sidecar, 9).await;
     assert_eq!((&verify["checked"], &verify["wrong"]), (&json!(9), &json!(0)));
     assert!((verify["nines"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{verify}");
-    assert!(upstream.received()[1..].iter().all(|seen| seen.header("if-none-match") == "\"a\""));
+    assert!(
+        upstream.received()[1..].iter().all(|request| request.header("if-none-match") == "\"a\"")
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A certificate that somebody else makes, and a bundle that somebody else keeps. Here the test is
+//! A certificate that cert-manager makes, and a bundle that it keeps. The test takes the part of
 //! cert-manager: it writes the folder that a pod would have of a Secret, and the authority into the
 //! configuration that asks for it.
 

@@ -13,7 +13,7 @@ use crate::support::objects::{ASKS, annotations, assert_injected, pod};
 use crate::support::stream::Stream;
 use crate::support::until;
 
-/// How many certificates, and authorities, come and go in a test.
+/// How many certificates, and authorities, are replaced in a test.
 const GENERATIONS: usize = 4;
 /// How many handshakes there are between two looks at the certificate.
 const HANDSHAKES: usize = 20;
@@ -40,8 +40,8 @@ async fn certificates_rotate_under_a_stream_of_admissions_with_none_failed() {
     assert_eq!((tally.wrong, tally.unanswered), (0, 0), "{tally:?}");
 }
 
-/// Connections live long, and a certificate matters when one begins: here each admission has its
-/// own.
+/// Connections live long, and a certificate matters only at a handshake: here each admission has
+/// its own connection.
 #[tokio::test]
 async fn every_connection_that_an_api_server_begins_meets_a_certificate_that_it_trusts() {
     let plane = ControlPlane::shared().await;
@@ -72,7 +72,7 @@ async fn a_bundle_that_somebody_overwrites_is_repaired() {
     webhook.start("one", &[]).await;
     webhook.serves("repair").await;
     let right = webhook.bundle().await;
-    // As who applies the manifests again: they hold no bundle.
+    // As an operator who applies the manifests again: they hold no bundle.
     let mut webhooks = webhook.configuration().await["webhooks"].clone();
     for webhook in webhooks.as_array_mut().unwrap() {
         webhook["clientConfig"]["caBundle"] = json!(null);

@@ -1,5 +1,5 @@
-//! Who asks gets a sidecar: pods of every kind, and pods of a namespace that asks for all of them,
-//! where the *restricted* Pod Security Standard is enforced on what comes out.
+//! Pods that ask get a sidecar: pods of every kind, and all pods of a namespace that asks for them,
+//! where the *restricted* Pod Security Standard is enforced on the result.
 
 use serde_json::json;
 
@@ -22,7 +22,7 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
     let admin = plane.admin();
     assert_injected(&admin.create(&pod("kinds", "bare", &annotations(ASKS))).await.object());
     for owner in owners("kinds", &annotations(ASKS)) {
-        let kept = admin.create(&owner).await.object();
+        let created = admin.create(&owner).await.object();
         let kind = text(&owner, "/kind");
         let name = text(&owner, "/metadata/name");
         if kind == "CronJob" {
@@ -30,7 +30,7 @@ async fn pods_of_every_kind_come_out_injected_and_pass_the_restricted_standard()
             admin.merge_at(&status, &overdue()).await.object();
         }
         assert!(
-            !kept.to_string().contains("bfb.dev/status"),
+            !created.to_string().contains("bfb.dev/status"),
             "the template of {kind} stays as it was written"
         );
         let pod = admin.pod_of(&owner).await;
@@ -69,7 +69,7 @@ async fn a_pod_says_what_its_sidecar_is_told_and_keeps_what_it_has() {
     );
     assert_eq!(pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"], "app");
 
-    // What it should know is said where `kubectl` shows it.
+    // A warning for the pod's author appears where `kubectl` shows it.
     let mut hasty = self::pod("told", "hasty", &annotations(ASKS));
     hasty["spec"]["terminationGracePeriodSeconds"] = 10.into();
     let answer = plane.admin().create(&hasty).await;
@@ -93,13 +93,13 @@ async fn pods_of_a_namespace_that_asks_for_all_come_out_injected() {
         volumes.contains("bfb-domain-customer") && volumes.contains("bfb-domain-orders"),
         "{volumes}"
     );
-    // What the pod says itself counts for more.
+    // The pod's own annotation has precedence.
     let own =
         admin.create(&pod("labelled", "own", &json!({"bfb.dev/inject": "orders"}))).await.object();
     assert_injected(&own);
     assert!(!own["spec"]["volumes"].to_string().contains("bfb-domain-customer"), "{own:#}");
 
-    // A namespace that changes its mind is heard.
+    // A changed label of a namespace takes effect.
     webhook.namespace("labelled", &json!({"bfb.dev/inject": "orders"})).await;
     until("the new label holds", async || {
         let pod = admin.rehearse(&pod("labelled", "later", &json!({}))).await.unwrap().object();
@@ -129,12 +129,12 @@ async fn what_cannot_be_is_refused_with_the_name_of_the_annotation() {
     for named in ["bfb.dev/memory", "bfb.dev/lgo", "bfb.dev/log"] {
         assert!(message.contains(named), "`{named}` in: {message}");
     }
-    // A misspelt annotation is as wrong where nothing else asks.
+    // A misspelt annotation is an error even where no other annotation asks for a sidecar.
     let misspelt =
         admin.create(&pod("refused", "bare", &json!({"bfb.dev/injct": "customer"}))).await;
     assert!(misspelt.refusal().contains("bfb.dev/injct"), "{misspelt:?}");
 
-    // Who looks at a Deployment that makes no progress is told there.
+    // A Deployment that makes no progress shows the reason in its conditions.
     let deployment = owners("refused", &wrong).remove(0);
     admin.create(&deployment).await.object();
     let message = until("the Deployment says why it has no pods", async || {

@@ -33,15 +33,15 @@ async fn where_the_leader_is_killed_the_other_leads_and_admissions_go_on() {
     let stream = Stream::start(&plane.admin(), "leaders");
     stream.more(20).await;
     webhook.kill(leader).await;
-    // The other answers at once, long before it leads.
+    // The other replica answers at once, long before it leads.
     stream.more(20).await;
     until("the other leads", async || webhook.leader().await?.contains(other).then_some(())).await;
     stream.more(20).await;
     let tally = stream.end().await;
-    // What the dead one had in its hands is lost, and nothing else.
+    // Only the admissions that the dead replica was answering are lost.
     assert!(tally.wrong <= LANES && tally.unanswered == 0, "{tally:?}");
 
-    // And it does what a leader does.
+    // The new leader repairs the bundle.
     let right = webhook.bundle().await;
     let mut webhooks = webhook.configuration().await["webhooks"].clone();
     webhooks[0]["clientConfig"]["caBundle"] = json!(null);

@@ -1,5 +1,5 @@
-//! `bfb inject`: what it writes is what a real API server takes, field by field, in a namespace
-//! that enforces the *restricted* Pod Security Standard, and pods come of it.
+//! A real API server accepts the output of `bfb inject`, field by field, in a namespace that
+//! enforces the *restricted* Pod Security Standard, and pods come of it.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::control_plane::ControlPlane;
 use crate::support::objects::{ASKS, annotations, assert_injected, overdue, owners, pod};
 
-/// What `bfb inject` makes of an object.
+/// The output of `bfb inject` for an object.
 fn injected(object: &Value) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bfb"));
     command.env_clear().args(["inject", "-f", "-"]);
@@ -39,7 +39,7 @@ async fn injected_manifests_of_every_kind_are_taken_under_the_restricted_standar
     let bare = injected(&pod("manifests", "bare", &annotations(ASKS)));
     assert_injected(&admin.apply(&bare).await);
     for owner in owners("manifests", &annotations(ASKS)) {
-        // Field by field: what the API server does not know is refused.
+        // Field by field: the API server refuses an unknown one.
         admin.apply(&injected(&owner)).await;
         if owner["kind"] == "CronJob" {
             let status = "/apis/batch/v1/namespaces/manifests/cronjobs/cronjob/status";

@@ -1,5 +1,5 @@
-//! Who does not ask is left alone: no pod is touched that says no, that nobody spoke for, or that
-//! the cluster or the webhook itself needs to come up.
+//! Pods that do not ask are left alone: pods that opt out, pods for which neither an annotation nor
+//! a label asks, and pods that the cluster or the webhook itself needs to start.
 
 use serde_json::json;
 
@@ -29,7 +29,7 @@ async fn pods_that_say_no_or_say_nothing_are_left_alone() {
         let name = if says == json!({}) { "nothing" } else { "no" };
         assert_untouched(&admin.create(&pod(namespace, name, &says)).await.object());
     }
-    // And all of them could have had one.
+    // The webhook does inject other pods of these namespaces.
     assert_injected(&admin.create(&pod("opt-outs-all", "all", &json!({}))).await.object());
     assert_injected(
         &admin.create(&pod("opt-outs-none", "asks", &annotations(ASKS))).await.object(),

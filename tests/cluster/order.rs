@@ -1,6 +1,6 @@
-//! Beside other injectors. What "first in order" means: the sidecar stands before everything that
-//! was in the pod when the webhook was asked. Another injector that is asked later may put its own
-//! before it, as a mesh must whose proxy carries everybody's traffic; the webhook, asked again,
+//! The webhook beside other injectors. "First in order" means: the sidecar stands before every
+//! container that was in the pod when the webhook got it. An injector that is called later may put
+//! its own before it, as a mesh must whose proxy carries all traffic; the webhook, called again,
 //! leaves that order alone.
 
 use serde_json::{Value, json};
@@ -13,11 +13,11 @@ use crate::support::mesh;
 use crate::support::objects::{ASKS, annotations, init_containers, owners, pod};
 use crate::support::until;
 
-/// The API server asks configurations in the order of their names.
+/// The API server calls configurations in the order of their names.
 const BEFORE_OURS: &str = "a-mesh";
 const AFTER_OURS: &str = "z-mesh";
 
-/// What admission did to a pod: (round, configuration, whether it changed anything), in order.
+/// The calls of webhooks for a pod: (round, configuration, whether it changed the pod), in order.
 async fn rounds(plane: &ControlPlane, pod: &str) -> Vec<(usize, String, bool)> {
     const MUTATION: &str = "mutation.webhook.admission.k8s.io/round_";
     let event = until("the pod is in the audit log", async || {
@@ -47,7 +47,7 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
         admin.apply(&mesh::start(configuration, ("mesh", label)).await).await;
     }
     let both = json!({"bfb.dev/inject": "customer", mesh::ASKS: "true"});
-    let ours = webhook.configuration.clone();
+    let configuration_name = webhook.configuration.clone();
     let meshed = |pod: &Value| init_containers(pod).contains(&mesh::CONTAINER);
 
     until("the mesh is asked", async || {
@@ -63,10 +63,14 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     .await;
     let first = admin.create(&pod(AUDITED, "mesh-first", &both)).await.object();
     assert_eq!(init_containers(&first), ["bfb", mesh::CONTAINER]);
-    // The pod is changed after each was asked (by the API server itself after the last), so both
-    // are asked again, and neither has anything to add.
-    let expected =
-        [(0, BEFORE_OURS, true), (0, &ours, true), (1, BEFORE_OURS, false), (1, &ours, false)];
+    // The pod is changed after each call (by the API server itself after the last), so both are
+    // called again, and neither has anything to add.
+    let expected = [
+        (0, BEFORE_OURS, true),
+        (0, &configuration_name, true),
+        (1, BEFORE_OURS, false),
+        (1, &configuration_name, false),
+    ];
     assert_eq!(
         rounds(plane, "mesh-first").await,
         expected.map(|(round, name, done)| (round, name.to_owned(), done))
@@ -80,8 +84,12 @@ async fn another_injector_and_ours_leave_one_sidecar_each_whoever_is_asked_first
     .await;
     let second = admin.create(&pod(AUDITED, "mesh-second", &both)).await.object();
     assert_eq!(init_containers(&second), [mesh::CONTAINER, "bfb"]);
-    let expected =
-        [(0, &*ours, true), (0, AFTER_OURS, true), (1, &ours, false), (1, AFTER_OURS, false)];
+    let expected = [
+        (0, &*configuration_name, true),
+        (0, AFTER_OURS, true),
+        (1, &configuration_name, false),
+        (1, AFTER_OURS, false),
+    ];
     assert_eq!(
         rounds(plane, "mesh-second").await,
         expected.map(|(round, name, done)| (round, name.to_owned(), done))
@@ -101,7 +109,7 @@ async fn a_pod_that_bfb_inject_wrote_is_not_injected_again() {
     webhook.serves("again").await;
     let admin = plane.admin();
     let once = admin.create(&pod("again", "once", &annotations(ASKS))).await.object();
-    // As `kubectl get -o yaml | kubectl apply` would bring it back under another name.
+    // As `kubectl get -o yaml | kubectl apply` would create it again under another name.
     let mut twice = json!({"apiVersion": "v1", "kind": "Pod", "spec": once["spec"]});
     twice["metadata"] = json!({"name": "twice", "namespace": "again",
         "annotations": once["metadata"]["annotations"]});

@@ -1,5 +1,5 @@
 //! No replica answers. `Fail` stops the pods that asked and no other; `Ignore` lets them through,
-//! and the watchdog tells of them.
+//! and the watchdog reports them.
 
 use serde_json::{Value, json};
 
@@ -35,11 +35,11 @@ async fn with_the_webhook_down_fail_refuses_only_the_pods_that_asked() {
         let name = if says == json!({}) { "nothing" } else { "no" };
         assert_untouched(&admin.create(&pod(namespace, name, &says)).await.object());
     }
-    // What is not a pod is never asked about: the Deployment waits, and has its pods once a replica
+    // Only pods are sent to the webhook: the Deployment is created, and has its pods once a replica
     // is back.
     let deployment = owners("fail", &annotations(ASKS)).remove(0);
     admin.create(&deployment).await.object();
-    // Nothing stands in the way of the webhook's own pods.
+    // The webhook's own pods are created all the same.
     let own = until("the webhook's own Deployment has its pods", async || {
         let pods = admin.pods(&webhook.namespace).await;
         (pods.len() == 2).then_some(pods)
@@ -77,17 +77,17 @@ async fn with_the_webhook_down_ignore_lets_pods_through_and_the_watchdog_tells_o
     };
     let of_pod =
         |event: &Value| text(event, "/involvedObject/uid") == text(&without, "/metadata/uid");
-    let told =
+    let warning =
         until("an Event tells of the pod", async || events().await.into_iter().find(of_pod)).await;
-    assert_eq!(told["type"], "Warning", "{told:#}");
-    assert!(text(&told, "/message").contains("sidecar"), "{told:#}");
+    assert_eq!(warning["type"], "Warning", "{warning:#}");
+    assert!(text(&warning, "/message").contains("sidecar"), "{warning:#}");
     webhook.replica("two").logged("without").await;
     let counted = "bfb_webhook_pods_without_sidecar";
     until("the metric counts it", async || {
         (webhook.metric("two", counted, "namespace=\"ignore\"").await == Some(1.0)).then_some(())
     })
     .await;
-    // Once a pod, and of no other.
+    // One event a pod that asked, and none for others.
     assert_eq!(events().await.len(), 1);
 
     admin.delete(&without).await.object();

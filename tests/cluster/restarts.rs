@@ -1,5 +1,5 @@
-//! The API server crashes and comes back in the middle of everything. Here the webhook is installed
-//! exactly as `k8s/` has it, in a control plane of the test's own.
+//! The API server crashes and comes back under load. Here the webhook is installed exactly as
+//! `k8s/` has it, in a control plane of the test's own.
 
 use serde_json::json;
 
@@ -33,7 +33,7 @@ async fn an_api_server_that_restarts_in_mid_stream_finds_the_webhook_as_it_was()
         .await;
         stream.more(50).await;
         let tally = stream.end().await;
-        // Until the API server has heard of all webhooks again, it refuses; it lets no pod in
+        // Until the API server has loaded all webhooks again, it refuses pods; it lets none in
         // without them.
         assert_eq!(tally.wrong, 0, "{tally:?}");
     }

@@ -1,6 +1,6 @@
-//! What the webhook may do: exactly what `k8s/` grants to its service account. All tests run it
-//! with that and no more; here it is seen to use each right, to miss none, and to be denied the
-//! rest.
+//! The webhook's rights: exactly those that `k8s/` grants to its service account. All tests run it
+//! with these alone; here the audit log shows that it uses each right, misses none, and is denied
+//! the rest.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +13,10 @@ use crate::support::kustomize::Overlay;
 use crate::support::objects::{ASKS, annotations, pod};
 use crate::support::until;
 
-/// What somebody may do, or did: the verb and the resource.
+/// A right, or its use: the verb and the resource.
 type Act = (String, String);
 
-/// What the account did so far.
+/// The requests of the account so far.
 fn done(plane: &ControlPlane, namespace: &str) -> Vec<(Act, Value)> {
     let user = format!("system:serviceaccount:{namespace}:bfb-webhook");
     let by_us = plane.audit().into_iter().filter(|event| event["user"]["username"] == user);
@@ -41,8 +41,8 @@ async fn the_webhook_needs_every_right_of_its_manifests_and_no_other() {
     let granted: BTreeSet<Act> = granted(Overlay::Ignore);
     let namespaces = webhook.namespace.clone();
     until("each right is used", async || {
-        // A namespace that is not known to say anything is asked for by its name, where it matters
-        // what it says.
+        // A namespace without known annotations is read by its name, where the pod's own
+        // annotations need its answer.
         let says = json!({"bfb.dev/memory": "32MiB"});
         admin.rehearse(&pod("rights", "asks", &says)).await.unwrap();
         let used: BTreeSet<Act> =

@@ -1,9 +1,9 @@
 //! The exhaustive check: every order in which messages can arrive, be lost, or come twice, with
 //! time and faults between.
 //!
-//! Messages lie on the wire in no order; one that is never delivered is lost. A node that takes no
-//! step is paused. Time is discrete; a lease is a few ticks. A state that differs in nothing a
-//! process can see counts once.
+//! The messages on the wire have no order; one that is never delivered is lost. A node that takes
+//! no step is paused. Time is discrete; a lease is a few ticks. Two states that no process can tell
+//! apart count as one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub(super) struct Scenario {
     /// The plan of each node.
     pub(super) plans: Vec<u8>,
     pub(super) writers: usize,
-    /// The lease that the writers know of before they ask, in ticks.
+    /// The lease that the writers assume before they ask Redis, in ticks.
     pub(super) writer_lease: u32,
-    /// What a write may invalidate.
+    /// The scopes that a write may invalidate.
     pub(super) scopes: Vec<InvalidationScope>,
     pub(super) redis: bool,
     pub(super) claims: bool,
-    /// Nobody holds a dataset when the exploration begins.
+    /// No node holds a dataset when the exploration begins.
     pub(super) starts_empty: bool,
     pub(super) drift: Duration,
     pub(super) grace: u32,
@@ -42,16 +42,16 @@ pub(super) struct Scenario {
     pub(super) stamps_max: usize,
     /// The epoch is old and settled when the exploration begins.
     pub(super) settled: bool,
-    /// A writer's question is a message too, not one step.
+    /// A writer's request for progress is a message too, instead of one step.
     pub(super) slow_questions: bool,
-    /// Pub/sub keeps its order, as hints need it to; subscriptions come and go.
+    /// Pub/sub keeps its order, as hints need it; subscriptions come and go.
     pub(super) ordered: bool,
     pub(super) wire_max: usize,
     pub(super) removal: GuardRemoval,
     pub(super) budget: StepBudget,
 }
 
-/// How often each thing may still happen.
+/// How often each event may still happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct StepBudget {
     pub(super) ticks: u8,
@@ -69,7 +69,7 @@ pub(super) struct StepBudget {
     pub(super) reloads: u8,
 }
 
-/// A budget with which nothing happens.
+/// A budget without any event.
 pub(super) const NO_STEPS: StepBudget = StepBudget {
     ticks: 0,
     writes: 0,
@@ -91,18 +91,18 @@ pub(super) const NO_STEPS: StepBudget = StepBudget {
 pub(super) struct CheckState {
     pub(super) fleet: TrialFleet,
     pub(super) wire: Vec<TrialMessage>,
-    /// Subscriptions that keep the order, and what each still holds; where a scenario has none, all
-    /// of it is on the wire.
+    /// Subscriptions that keep the order, and the undelivered messages of each; where a scenario
+    /// has none, all messages are on the wire.
     pub(super) subscriptions: Vec<Option<Vec<TrialMessage>>>,
-    /// What a replica has of the primary.
+    /// The replica's copy of the primary.
     pub(super) redis_replica: Option<ReferenceServer>,
-    /// Ticks that the deposed primary goes on answering.
+    /// The ticks for which the deposed primary goes on answering.
     pub(super) deposed_for: u32,
     pub(super) budget: StepBudget,
 }
 
 impl Scenario {
-    /// Nodes with memory alone and the shortest lease, one writer, everybody sound.
+    /// Nodes with memory alone and the shortest lease, one writer, no faults.
     pub(super) fn new(nodes: usize, left: StepBudget) -> Self {
         Self {
             leases: vec![1; nodes],
@@ -154,7 +154,7 @@ impl Scenario {
         }
     }
 
-    /// Everybody has joined, and holds a lease and a dataset.
+    /// All nodes have joined, and hold a lease and a dataset.
     fn start(&self) -> CheckState {
         let writer = TrialWriter {
             state: WriterState::Idle,
@@ -269,7 +269,7 @@ impl CheckState {
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
 
-    /// Whether what memory would answer a request that came now is fresh.
+    /// Whether memory's answer to a request that came now is fresh.
     fn believed_is_fresh(&self) -> bool {
         let fleet = &self.fleet;
         fleet.nodes.iter().enumerate().all(|(index, node)| {
@@ -285,7 +285,8 @@ impl CheckState {
         })
     }
 
-    /// Puts what was sent on the wire, and drops what can make no difference any more.
+    /// Puts the messages that were sent on the wire, and drops those that can make no difference
+    /// any more.
     fn normalise(&mut self, ordered: bool) {
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match message {
@@ -373,7 +374,7 @@ impl Model for Scenario {
     }
 }
 
-/// What an exploration found.
+/// The result of an exploration.
 #[derive(Debug)]
 pub(super) struct Exploration {
     pub(super) states: usize,

@@ -1,5 +1,5 @@
 //! How hostile a simulated world is: drawn from the seed, so that some runs lose messages and
-//! others keep them waiting.
+//! others delay them.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(super) struct FaultProfile {
     pub(super) limits: LogLimits,
     /// The kind of fault that this run has most of.
     pub(super) favourite: u8,
-    /// Redis keeps its epoch, so writers may know less of leases than the registry does.
+    /// Redis keeps its epoch, so writers may assume shorter leases than the registry has.
     pub(super) keeps_epoch: bool,
     pub(super) is_calm: bool,
 }
@@ -73,7 +73,7 @@ impl FaultProfile {
         if rng.bool() { self.favourite } else { rng.u8(..Self::FAULTS) }
     }
 
-    /// The lease that a writer knows of from its own configuration.
+    /// The lease that a writer assumes from its own configuration.
     pub(super) fn writer_lease(&self) -> Duration {
         if self.keeps_epoch { self.lease / 4 } else { self.lease }
     }

@@ -1,8 +1,8 @@
 //! A fleet as the trials run it: nodes, writers, Redis, the source of truth, and an oracle that
 //! watches every step.
 //!
-//! What the fleet sends is left in `outgoing`: the model checker and the simulation each have a
-//! network of their own.
+//! The messages that the fleet sends are left in `outgoing`: the model checker and the simulation
+//! each have a network of their own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use bfb::coherence::*;
 /// A promise that was seen to be broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Violation {
-    /// Memory answered with something older than an acknowledged invalidation.
+    /// Memory answered with a version older than an acknowledged invalidation.
     StaleFromMemory,
-    /// A flight answered with something older than an acknowledged invalidation.
+    /// A flight answered with a version older than an acknowledged invalidation.
     StaleFromFlight,
     /// A dataset was put into memory although an invalidation of it was acknowledged, or applied
     /// here.
     StaleIntoMemory,
     /// Redis took a dataset although the script of an invalidation of it had run.
     StaleIntoRedis,
-    /// A hint was heard, and nothing was invalidated.
+    /// A hint was received, and nothing was invalidated.
     HintLost,
     /// A dataset of another plan was served.
     OtherPlan,
@@ -39,7 +39,7 @@ pub(super) struct TrialFleet {
     pub(super) writers: Vec<TrialWriter>,
     pub(super) server: ReferenceServer,
     pub(super) life: ServerLife,
-    /// A primary that was deposed and does not know it yet.
+    /// A primary that was deposed and has not noticed it yet.
     pub(super) deposed: Option<(ReferenceServer, ServerLife)>,
     /// The name of the next epoch; every fault that can end one changes it.
     pub(super) next_epoch: u128,
@@ -47,14 +47,14 @@ pub(super) struct TrialFleet {
     pub(super) violation: Option<Violation>,
 }
 
-/// Somebody who writes at the source and invalidates.
+/// A process that writes at the source and invalidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct TrialWriter {
     pub(super) state: WriterState,
     pub(super) epoch_age: EpochAge,
 }
 
-/// How far a writer is.
+/// The progress of a writer.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum WriterState {
     Idle,
@@ -62,14 +62,14 @@ pub(super) enum WriterState {
     Waiting(Invalidation),
 }
 
-/// Who talks to Redis.
+/// A client of Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Process {
     Node(usize),
     Writer(usize),
 }
 
-/// What a call is made for: it says where the answer belongs.
+/// The purpose of a call: it determines where the answer belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum CallPurpose {
     Heartbeat,
@@ -111,7 +111,7 @@ impl TrialFleet {
         }
     }
 
-    /// Hands an event to a node, and sends what the node wants sent.
+    /// Hands an event to a node, and sends the requests that the node returns.
     pub(super) fn handle_event(&mut self, node: usize, event: ReplicaEvent) {
         let now = self.clock(Process::Node(node));
         let mut actions = Vec::new();
@@ -141,12 +141,13 @@ impl TrialFleet {
         let Some(at) = self.nodes[node].replica.applied() else { return };
         let about = self.source.issued.get(&Fence { seq, ..at }).cloned().unwrap_or_default();
         for (key, version) in (0..).zip(about) {
-            let known = self.nodes[node].newest_applied.entry(key).or_default();
-            *known = version.unwrap_or(0).max(*known);
+            let newest = self.nodes[node].newest_applied.entry(key).or_default();
+            *newest = version.unwrap_or(0).max(*newest);
         }
     }
 
-    /// Runs the script of a request on Redis, and sends its answer and what it publishes.
+    /// Runs the script of a request on Redis, and sends its answer and the entries that it
+    /// publishes.
     pub(super) fn serve(&mut self, request: TrialMessage, deposed: bool) {
         let TrialMessage::Request { from, sent, about, call } = request else { return };
         let run = ScriptRequest { protocol: PROTOCOL, fresh_epoch: Epoch(self.next_epoch), call };
@@ -235,7 +236,7 @@ impl TrialFleet {
         }
     }
 
-    /// Asks a node for `key`; says whether memory answered.
+    /// A request for `key` at a node; returns whether memory answered.
     pub(super) fn read(&mut self, node: usize, key: TrialKey) -> bool {
         let need = self.source.acknowledged[usize::from(key)];
         let now = self.clock(Process::Node(node));
@@ -258,7 +259,7 @@ impl TrialFleet {
         matches!(reading, ReadOutcome::Served(_))
     }
 
-    /// Sends what a flight that has just begun, or come to its next step, asks of Redis.
+    /// Sends the Redis request of a flight that has just begun, or come to its next step.
     fn ask_redis(&mut self, node: usize, flight: usize) {
         self.nodes[node].running[flight].asked_at = self.clock(Process::Node(node));
         let TrialFlight { key, plan, id, ref step, .. } = self.nodes[node].running[flight];
@@ -282,7 +283,7 @@ impl TrialFleet {
         }
     }
 
-    /// The index of the flight that asked at that moment.
+    /// The index of the flight that sent its request at that moment.
     fn flight(
         &self,
         node: usize,
@@ -295,7 +296,7 @@ impl TrialFleet {
             .position(|flight| flight.has_id((key, plan), id) && flight.asked_at == sent)
     }
 
-    /// Takes Redis's answer to a flight that asked for its dataset or for its claim.
+    /// Takes Redis's answer to a flight that requested its dataset or its claim.
     fn on_flight_reply(
         &mut self,
         node: usize,
@@ -359,8 +360,8 @@ impl TrialFleet {
         self.note_violation(Violation::StaleFromFlight, version < flight.oldest_acceptable);
         self.note_violation(Violation::OtherPlan, plan != flight.plan);
         if self.nodes[node].store_in_memory(&flight, now).is_some() {
-            let known = self.nodes[node].newest_applied.get(&flight.key).copied().unwrap_or(0);
-            let newest = known.max(self.source.acknowledged[usize::from(flight.key)]);
+            let applied = self.nodes[node].newest_applied.get(&flight.key).copied().unwrap_or(0);
+            let newest = applied.max(self.source.acknowledged[usize::from(flight.key)]);
             self.note_violation(Violation::StaleIntoMemory, version < newest);
         }
         if let Some(dataset) = flight.redis_dataset().filter(|_| self.nodes[node].has_redis) {
@@ -411,7 +412,7 @@ impl TrialFleet {
         );
     }
 
-    /// Lets a writer ask Redis how far its invalidation is.
+    /// Lets a writer ask Redis for the progress of its invalidation.
     pub(super) fn ask_progress(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
         let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
@@ -450,7 +451,7 @@ impl TrialFleet {
         self.check_acknowledged(to);
     }
 
-    /// Notes a writer's invalidation as acknowledged if it is by now.
+    /// Records a writer's invalidation as acknowledged if it is by now.
     pub(super) fn check_acknowledged(&mut self, writer: usize) {
         let now = self.clock(Process::Writer(writer));
         let TrialWriter { state: WriterState::Waiting(invalidation), epoch_age, .. } =
@@ -471,7 +472,7 @@ impl TrialFleet {
         }
     }
 
-    /// Puts another life of the server in the place of this one, with `data`.
+    /// Replaces the life of the server with another one, with `data`.
     pub(super) fn restart(&mut self, data: ReferenceServer) {
         self.server = data;
         self.life = ServerLife(self.life.0 + 1);

@@ -1,9 +1,9 @@
-//! The guard that an exploration or a run goes without. Only a build with the feature
-//! `removable-guards` has any that can be taken away.
+//! The guard that an exploration or a run removes. Only a build with the feature `removable-guards`
+//! has any that can be removed.
 
 use bfb::coherence::Guard;
 
-/// The guard to go without, if any.
+/// The guard to remove, if any.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct GuardRemoval {
     removed: Option<Guard>,
@@ -15,7 +15,8 @@ impl GuardRemoval {
         Self { removed: Some(guard) }
     }
 
-    /// Takes this guard away from what this thread does from now on, and puts back any other.
+    /// Removes this guard for everything that this thread does from now on, and puts back any
+    /// other.
     pub(super) fn apply(self) {
         #[cfg(feature = "removable-guards")]
         bfb::coherence::removable::remove_from_thread(self.removed);

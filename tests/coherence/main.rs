@@ -1,10 +1,10 @@
 //! The coherence protocol, checked: an exhaustive model check and a seeded simulation, both of the
 //! code that runs in a sidecar ([`bfb::coherence`], which is pure).
 //!
-//! By itself this is a test target, `cargo test --test coherence`: what holds, with the product's
-//! own code. In a build with the feature `removable-guards` it is part of the binary's tests
-//! (`cargo test --features removable-guards --bin bfb-removable-guards`) and shows of each guard
-//! that without it both the check and the simulation find a broken promise.
+//! By itself this is a test target, `cargo test --test coherence`: the properties that hold, with
+//! the product's own code. In a build with the feature `removable-guards` it is part of the
+//! binary's tests (`cargo test --features removable-guards --bin bfb-removable-guards`) and shows
+//! of each guard that without it both the check and the simulation find a broken promise.
 
 #![allow(
     clippy::unwrap_used,

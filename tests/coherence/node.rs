@@ -1,5 +1,5 @@
-//! A sidecar as the checks run it: the state machine and the flights of the product, with the least
-//! of a cache that they need.
+//! A sidecar as the checks run it: the state machine and the flights of the product, with a minimal
+//! cache.
 
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub(super) struct TrialEntry {
     pub(super) plan: u8,
 }
 
-/// A flight in the air.
+/// A running flight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct TrialFlight {
     pub(super) key: TrialKey,
@@ -44,34 +44,34 @@ pub(super) struct TrialFlight {
     pub(super) id: FlightId,
     /// The oldest version that its callers may get.
     pub(super) oldest_acceptable: TrialVersion,
-    /// When it last asked Redis: an answer to another question is not for it.
+    /// When it sent its last request to Redis: an answer to another request is not for it.
     pub(super) asked_at: Moment,
     pub(super) step: FlightStep,
 }
 
-/// How far a flight is.
+/// The progress of a flight.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum FlightStep {
     /// It waits for its start.
     Waiting,
-    /// Redis is asked for the dataset.
+    /// It has asked Redis for the dataset.
     Asking(StartPoint),
-    /// Redis is asked who collects.
+    /// It has asked Redis for the claim.
     Claiming(StartPoint),
-    /// The source is about to be read.
+    /// It is about to read the source.
     Collecting(StartPoint),
-    /// The source was read.
+    /// It has read the source.
     Collected(StartPoint, TrialVersion),
-    /// Redis had the dataset.
+    /// It has the dataset from Redis.
     Fetched(StartPoint, FetchedDataset),
 }
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReadOutcome {
     /// Memory answered.
     Served(TrialEntry),
-    /// It waits for a flight that was there.
+    /// It waits for a flight that was already there.
     Joined,
     /// It waits for a flight that begins now.
     Began(FlightId),
@@ -82,7 +82,7 @@ impl TrialNode {
         DatasetPlace { key: key_name(key), plan: plan.to_string().into() }
     }
 
-    /// A request for `key` comes at `now`; it must not get anything older than `need`.
+    /// A request for `key` comes at `now`; its answer must not be older than `need`.
     pub(super) fn read(&mut self, key: TrialKey, need: TrialVersion, now: Moment) -> ReadOutcome {
         let at = (key, self.plan);
         if self.replica.may_serve(now)
@@ -107,7 +107,7 @@ impl TrialNode {
         if let Some(flight) = self.running.iter_mut().find(|flight| flight.has_id(at, id)) {
             flight.oldest_acceptable = flight.oldest_acceptable.max(need);
             if step != FlightStep::Waiting {
-                // The caller is pressed, so the flight that waited begins.
+                // The caller's deadline is close, so the flight that waited begins.
                 flight.step = step;
                 return ReadOutcome::Began(id);
             }
@@ -150,7 +150,7 @@ impl TrialNode {
         }
     }
 
-    /// Stores in memory what the flight that ends may store.
+    /// Stores the dataset of the ending flight in memory, if it may be stored.
     pub(super) fn store_in_memory(
         &mut self,
         flight: &TrialFlight,
@@ -173,7 +173,7 @@ impl TrialNode {
         Some(entry)
     }
 
-    /// Drops the datasets that are not believed any more: it changes no answer, and makes fewer
+    /// Drops the datasets that are not valid any more: it changes no answer, and makes fewer
     /// states.
     pub(super) fn drop_invalid(&mut self) {
         let replica = &self.replica;
@@ -192,7 +192,7 @@ impl TrialFlight {
         (self.key, self.plan, self.id) == (at.0, at.1, id)
     }
 
-    /// What the flight offers Redis once it has read the source.
+    /// The dataset that the flight offers Redis once it has read the source.
     pub(super) fn redis_dataset(&self) -> Option<TierDataset> {
         let FlightStep::Collected(start, version) = self.step else { return None };
         let fence = start.fence()?;

@@ -200,8 +200,7 @@ fn each_guard_that_is_taken_away_is_caught() {
     assert!(missed.is_empty(), "{missed:?}");
 }
 
-/// For each guard a seed from which on a run that needs it is soon met, and the kind of fault that
-/// leads there.
+/// For each guard a seed from which on a run soon needs it, and the kind of fault that leads there.
 fn shown_by(guard: Guard) -> (u64, Option<u8>) {
     match guard {
         Guard::A2SilentToldLess => (1, Some(1)),

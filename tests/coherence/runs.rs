@@ -1,4 +1,4 @@
-//! Simulated runs in which every promise holds, whatever breaks.
+//! Simulated runs in which every promise holds under every fault.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The scenarios in which every promise holds, whatever the order of events.
+//! The scenarios in which every promise holds, in every order of events.
 
 use std::time::Instant;
 
@@ -6,7 +6,7 @@ use super::check::{NO_STEPS, Scenario, StepBudget, TICK, explore};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
 
-/// How many states of a scenario are explored: `usual`, or as many as `BFB_CHECK_STATES` says.
+/// How many states of a scenario are explored: `usual`, or the number in `BFB_CHECK_STATES`.
 fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }

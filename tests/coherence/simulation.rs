@@ -1,7 +1,7 @@
 //! The seeded simulation: a larger fleet over a hostile network, with clocks that drift, for as
 //! long as one likes.
 //!
-//! Everything that happens comes out of the seed: the same seed and size give the same run. Time is
+//! Everything that happens follows from the seed: the same seed and size give the same run. Time is
 //! in microseconds.
 
 mod faults;
@@ -21,7 +21,7 @@ use super::node::{FlightStep, TrialNode};
 use super::source::{TrialKey, TrialSource, key_name, tags_of};
 use bfb::coherence::*;
 
-/// How many keys the fleet is asked for.
+/// The number of keys that requests name.
 const KEYS: u8 = 6;
 
 /// The seed and the bounds of a run.
@@ -30,12 +30,12 @@ pub(super) struct RunSize {
     pub(super) seed: u64,
     pub(super) sidecars: usize,
     pub(super) steps: u64,
-    /// The kind of fault to have most of, where it is not left to the seed.
+    /// The most frequent kind of fault, where it does not follow from the seed.
     pub(super) favourite: Option<u8>,
     pub(super) removal: GuardRemoval,
 }
 
-/// How often each thing happened: it tells a sound run from one in which nothing happened.
+/// How often each event happened: this tells a sound run from one in which nothing happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     pub(super) reads: u64,
@@ -45,7 +45,7 @@ pub(super) struct Tally {
     pub(super) faults: u64,
 }
 
-/// A promise that was broken, and how to see it again.
+/// A broken promise, and how to reproduce it.
 #[derive(Debug)]
 #[expect(dead_code, reason = "read through Debug")]
 pub(super) struct FailedRun {
@@ -61,7 +61,7 @@ pub(super) struct FailedRun {
 )]
 enum SimulatedEvent {
     Wake(usize),
-    /// A message reaches its end; what was sent by or to an earlier process of that name, or over a
+    /// A message reaches its end; a message of or to an earlier process of that name, or over a
     /// subscription that broke since, does not.
     Arrive(TrialMessage, u32),
     Read(usize),
@@ -91,7 +91,7 @@ pub(super) struct Simulation {
     subscribed: Vec<bool>,
     /// When the last message of a subscription arrives: it keeps the order.
     subscription_until: Vec<u64>,
-    /// What a process sends is lost until then, and what is sent to it.
+    /// All messages from a process and to it are lost until then.
     mute_until: Vec<u64>,
     deaf_until: Vec<u64>,
     paused_until: Vec<u64>,
@@ -377,7 +377,7 @@ impl Simulation {
         match self.fleet.writers[writer].state {
             WriterState::Idle => return self.tally.acknowledged += 1,
             WriterState::Waiting(_) => self.fleet.ask_progress(writer),
-            // The script was not answered for a whole lease, so nobody knows whether it ran: the
+            // The script was not answered for a whole lease, so it is not known whether it ran: the
             // writer sends it again, for everything.
             WriterState::Sent(sent)
                 if self.fleet.clock(Process::Writer(writer)).since(sent) > self.profile.lease =>

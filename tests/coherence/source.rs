@@ -1,4 +1,4 @@
-//! The source of truth in a trial: a version a key, and what was promised about it so far.
+//! The source of truth in a trial: a version a key, and the promises about it so far.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use bfb::coherence::*;
 
 /// A key of a trial.
 pub(super) type TrialKey = u8;
-/// What the source holds for a key: how often it was written.
+/// The source's value for a key: how often it was written.
 pub(super) type TrialVersion = u32;
 
-/// The source, and who was told what.
+/// The source, and the promises about its versions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct TrialSource {
-    /// What a read of the source gives now.
+    /// The versions that a read of the source returns now.
     pub(super) versions: Vec<TrialVersion>,
-    /// What readers who come now must get at least: an invalidation of it was acknowledged.
+    /// The oldest versions that a new read may return: an invalidation of each was acknowledged.
     pub(super) acknowledged: Vec<TrialVersion>,
-    /// What Redis must not be given any more: the script of a later invalidation has run.
+    /// The oldest versions that Redis may store: the script of an invalidation has run for each.
     pub(super) stamped: Vec<TrialVersion>,
-    /// What each invalidation was about.
+    /// The versions that each invalidation is about.
     pub(super) issued: BTreeMap<Fence, Vec<Option<TrialVersion>>>,
 }
 
@@ -87,12 +87,12 @@ pub(super) fn tags_of(key: TrialKey) -> Vec<Arc<str>> {
     NAMES.with(|names| vec![Arc::clone(&names.1[usize::from(key % 2)])])
 }
 
-/// A dataset's bytes: what the source held, and the plan that it was collected with.
+/// A dataset's bytes: the source's version, and the plan that it was collected with.
 pub(super) fn body_of(version: TrialVersion, plan: u8) -> Arc<[u8]> {
     version.to_le_bytes().into_iter().chain([plan]).collect()
 }
 
-/// The version and the plan that a dataset's bytes tell.
+/// The version and the plan in a dataset's bytes.
 pub(super) fn version_in(body: &[u8]) -> (TrialVersion, u8) {
     (TrialVersion::from_le_bytes([body[0], body[1], body[2], body[3]]), body[4])
 }

@@ -1,4 +1,4 @@
-//! The steps of the exhaustive check: which may come next in a state, and what each does.
+//! The steps of the exhaustive check: which may come next in a state, and the effect of each.
 
 use std::sync::Arc;
 
@@ -206,7 +206,7 @@ impl CheckState {
         }
     }
 
-    /// A program that knows nothing of the script writes at the source and publishes a hint.
+    /// A program that does not run the script writes at the source and publishes a hint.
     fn hint(&mut self) {
         self.budget.hints -= 1;
         self.fleet.source.write(0);

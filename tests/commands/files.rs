@@ -35,8 +35,8 @@ fn text(path: &Path) -> &str {
 async fn check_says_ok_to_what_is_right() {
     let dir =
         folder(&[("customer.yaml", GOOD), (".hidden.yaml", BROKEN), ("readme.md", "no domain")]);
-    let said = run(&["check", text(dir.path())]).await.with_code(0);
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("ok\n", ""));
+    let output = run(&["check", text(dir.path())]).await.with_code(0);
+    assert_eq!((output.out.as_str(), output.err.as_str()), ("ok\n", ""));
     run(&["check", text(&dir.path().join("customer.yaml"))]).await.with_code(0);
 }
 
@@ -44,16 +44,16 @@ async fn check_says_ok_to_what_is_right() {
 async fn check_says_every_problem_at_once_with_its_place() {
     let dir = folder(&[("customer.yaml", BROKEN)]);
     let file = dir.path().join("customer.yaml");
-    let said = run(&["check", text(&file)]).await.with_code(64);
-    assert_eq!(said.out, "");
+    let output = run(&["check", text(&file)]).await.with_code(64);
+    assert_eq!(output.out, "");
     for place in ["customer.yaml:2:", "customer.yaml:6:", "customer.yaml:10:"] {
-        said.says(place);
+        output.says(place);
     }
-    said.says("hint");
-    said.says("retris: 1");
-    said.says("3 problems");
-    let said = run(&["check", "--format", "json", text(&file)]).await.with_code(64);
-    let problems: Value = serde_json::from_str(&said.out).unwrap();
+    output.says("hint");
+    output.says("retris: 1");
+    output.says("3 problems");
+    let output = run(&["check", "--format", "json", text(&file)]).await.with_code(64);
+    let problems: Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!(problems.as_array().unwrap().len(), 3, "{problems}");
 }
 
@@ -75,10 +75,10 @@ async fn what_fails_at_every_read_is_refused_before_the_first_one_at_its_own_lin
         ("INDX(.id)", 7, "did you mean `INDEX`?"),
     ] {
         let dir = folder(&[("customer.yaml", &with_program(program))]);
-        let said = run(&["check", text(dir.path())]).await.with_code(64);
-        said.says(&format!("customer.yaml:11:{column}"));
-        said.says(reason);
-        said.says("hint");
+        let output = run(&["check", text(dir.path())]).await.with_code(64);
+        output.says(&format!("customer.yaml:11:{column}"));
+        output.says(reason);
+        output.says("hint");
     }
     for program in [
         "match(\"o.B\"; \"m\")",
@@ -119,8 +119,8 @@ async fn the_example_is_right() {
 
 #[tokio::test]
 async fn schema_prints_a_json_schema() {
-    let said = run(&["schema"]).await.with_code(0);
-    let schema: Value = serde_json::from_str(&said.out).unwrap();
+    let output = run(&["schema"]).await.with_code(0);
+    let schema: Value = serde_json::from_str(&output.out).unwrap();
     assert!(schema["$schema"].as_str().unwrap().contains("json-schema.org"), "{schema}");
     assert!(jsonschema::validator_for(&schema).is_ok());
     assert!(schema["properties"]["sources"].is_object());
@@ -129,8 +129,8 @@ async fn schema_prints_a_json_schema() {
 #[tokio::test]
 async fn completions_are_printed_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let said = run(&["completions", shell]).await.with_code(0);
-        assert!(said.out.contains("insecure-upstreams"), "{shell}");
+        let output = run(&["completions", shell]).await.with_code(0);
+        assert!(output.out.contains("insecure-upstreams"), "{shell}");
     }
     run(&["completions", "cmd"]).await.with_code(64);
 }
@@ -145,12 +145,12 @@ async fn a_wrong_usage_is_64_and_help_is_0() {
         &[],
         &["get", "customer"],
     ] {
-        let said = run(args).await.with_code(64);
-        assert!(!said.err.is_empty(), "{args:?}");
+        let output = run(args).await.with_code(64);
+        assert!(!output.err.is_empty(), "{args:?}");
     }
     for args in [&["--help"][..], &["--version"], &["serve", "--help"], &["help", "check"]] {
-        let said = run(args).await.with_code(0);
-        assert!(!said.out.is_empty(), "{args:?}");
+        let output = run(args).await.with_code(0);
+        assert!(!output.out.is_empty(), "{args:?}");
     }
 }
 
@@ -270,9 +270,9 @@ async fn a_folder_to_record_into_that_is_open_to_others_is_refused_and_stays_as_
         for command in
             [&["serve", text(&file)][..], &["get", "customer", "42", "--domain", text(&file)]]
         {
-            let said = run(&[command, &upstreams, &[text(&wide)]].concat()).await.with_code(64);
-            said.says(&format!("is open to others (mode {wider:04o})"));
-            said.says("chmod 700");
+            let output = run(&[command, &upstreams, &[text(&wide)]].concat()).await.with_code(64);
+            output.says(&format!("is open to others (mode {wider:04o})"));
+            output.says("chmod 700");
         }
         assert_eq!(mode(&wide), wider, "it is somebody's");
     }

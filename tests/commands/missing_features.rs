@@ -1,4 +1,4 @@
-//! A build without an optional part: what it lacks is named, and refused.
+//! A build without an optional feature lists the command that needs it, and refuses it with 69.
 
 use std::process::{Command, Output};
 
@@ -16,11 +16,11 @@ fn a_command_that_is_not_in_this_build_is_listed_and_refused_with_69() {
         [&["webhook"][..], &["webhook", "--help"], &["webhook", "--listen", "127.0.0.1:0", "more"]]
     {
         let Output { status, stdout, stderr } = run(args);
-        let said = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), stdout.as_slice()), (Some(69), &b""[..]), "{args:?}: {said}");
+        let text = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stdout.as_slice()), (Some(69), &b""[..]), "{args:?}: {text}");
         assert!(
-            said.starts_with("error: `bfb webhook` is not in this build\nhint: "),
-            "{args:?}: {said}"
+            text.starts_with("error: `bfb webhook` is not in this build\nhint: "),
+            "{args:?}: {text}"
         );
     }
 }

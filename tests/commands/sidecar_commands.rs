@@ -1,4 +1,4 @@
-//! Commands that speak to a sidecar beside them, or do its work alone: `get`, `status`, `log`;
+//! Commands that connect to a sidecar beside them, or collect without one: `get`, `status`, `log`;
 //! recording and replaying.
 
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ impl World {
         Self { pki, upstream, sidecar, listen, admin }
     }
 
-    /// Runs a command that finds the sidecar.
+    /// Runs a command with the sidecar's address.
     async fn run(&self, args: &[&str]) -> CommandOutput {
         let mut all = args.to_vec();
         if args[0] == "get" {
@@ -52,7 +52,7 @@ impl World {
         run(&all).await
     }
 
-    /// Runs `get` by itself, with the sidecar's own file.
+    /// Runs `get` without the sidecar, with its domain file.
     async fn alone(&self, args: &[&str]) -> CommandOutput {
         let file = self.sidecar.file("customer");
         let identity = self.pki.dir().to_str().unwrap();
@@ -66,12 +66,12 @@ const WHOLE: &str = "{\"profile\":{\"id\":42,\"price\":1.10},\"orders\":[1,2]}";
 #[tokio::test]
 async fn get_prints_the_data_as_it_is() {
     let world = World::new().await;
-    for said in
+    for output in
         [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await]
     {
-        let said = said.with_code(0);
-        assert_eq!(said.out.trim_end(), WHOLE);
-        assert_eq!(said.err, "");
+        let output = output.with_code(0);
+        assert_eq!(output.out.trim_end(), WHOLE);
+        assert_eq!(output.err, "");
     }
     let shaped = world.run(&["get", "customer", "42", "--version", "v1"]).await.with_code(0);
     assert_eq!(shaped.out.trim_end(), "42");
@@ -91,21 +91,21 @@ async fn commands_need_no_authorities_of_the_machine() {
 async fn get_finds_the_sidecar_by_variables_too() {
     let world = World::new().await;
     let variables = [("BFB_LISTEN", world.listen.as_str()), ("BFB_ADMIN", world.admin.as_str())];
-    let said = run_with(&["get", "customer", "42"], &variables).await.with_code(0);
-    assert_eq!(said.out.trim_end(), WHOLE);
+    let output = run_with(&["get", "customer", "42"], &variables).await.with_code(0);
+    assert_eq!(output.out.trim_end(), WHOLE);
 }
 
 #[tokio::test]
 async fn explain_draws_every_source_and_round_and_leaves_the_data_alone() {
     let world = World::new().await;
-    let here = ["get", "customer", "42", "--explain"];
-    for said in [world.run(&here).await, world.alone(&["customer", "42", "--explain"]).await] {
-        let said = said.with_code(0);
-        assert_eq!(said.out.trim_end(), WHOLE);
+    let args = ["get", "customer", "42", "--explain"];
+    for output in [world.run(&args).await, world.alone(&["customer", "42", "--explain"]).await] {
+        let output = output.with_code(0);
+        assert_eq!(output.out.trim_end(), WHOLE);
         for word in ["profile", "orders", "round 1", "round 2", "unchanged"] {
-            assert!(said.err.contains(word), "no {word}: {}", said.err);
+            assert!(output.err.contains(word), "no {word}: {}", output.err);
         }
-        assert!(!said.err.contains('\u{1b}'), "no colour where there is no terminal");
+        assert!(!output.err.contains('\u{1b}'), "no colour where there is no terminal");
     }
 }
 
@@ -115,12 +115,13 @@ async fn explain_says_that_a_cached_dataset_asked_no_source() {
     for (flag, expected) in
         [("--explain", "stored"), ("--explain", "no source was asked"), ("--no-cache", "")]
     {
-        let said = world.run(&["get", "customer", "42", flag]).await.with_code(0);
-        assert_eq!(said.out.trim_end(), WHOLE);
-        assert!(said.err.contains(expected), "{flag}: {}", said.err);
+        let output = world.run(&["get", "customer", "42", flag]).await.with_code(0);
+        assert_eq!(output.out.trim_end(), WHOLE);
+        assert!(output.err.contains(expected), "{flag}: {}", output.err);
     }
-    let asked = world.upstream.received();
-    let of_profile = asked.iter().filter(|seen| seen.target.starts_with("/profile")).count();
+    let requests = world.upstream.received();
+    let of_profile =
+        requests.iter().filter(|request| request.target.starts_with("/profile")).count();
     assert_eq!(
         of_profile, 4,
         "two rounds for the first answer, none for the second, two past the cache"
@@ -131,8 +132,8 @@ async fn explain_says_that_a_cached_dataset_asked_no_source() {
 async fn json_is_one_object_for_programs() {
     let world = World::new().await;
     let args = ["customer", "42", "--format", "json", "--explain"];
-    for said in [world.run(&[&["get"], &args[..]].concat()).await, world.alone(&args).await] {
-        let whole: Value = serde_json::from_str(&said.with_code(0).out).unwrap();
+    for output in [world.run(&[&["get"], &args[..]].concat()).await, world.alone(&args).await] {
+        let whole: Value = serde_json::from_str(&output.with_code(0).out).unwrap();
         assert_eq!(whole["status"], 200);
         assert_eq!(whole["body"]["orders"], json!([1, 2]));
         assert_eq!(whole["headers"]["cache-status"], "bfb; fwd=bypass");
@@ -149,13 +150,13 @@ async fn json_is_one_object_for_programs() {
 async fn a_dataset_that_fails_is_1_and_names_the_source() {
     let world = World::new().await;
     world.upstream.answers("/orders", [Reply::status(500)]);
-    for said in
+    for output in
         [world.run(&["get", "customer", "42"]).await, world.alone(&["customer", "42"]).await]
     {
-        let said = said.with_code(1);
-        assert_eq!(said.out, "");
-        said.says("orders");
-        said.says("urn:bfb:source-failed");
+        let output = output.with_code(1);
+        assert_eq!(output.out, "");
+        output.says("orders");
+        output.says("urn:bfb:source-failed");
     }
     world.upstream.answers("/profile", [Reply::status(404)]);
     world.upstream.answers("/orders", [Reply::json("[]")]);
@@ -169,7 +170,8 @@ async fn what_is_not_known_is_64_and_who_is_not_there_is_69() {
     world.run(&["get", "customer", "42", "--version", "v9"]).await.with_code(64).says("v1");
     world.alone(&["account", "42"]).await.with_code(64);
     run(&["get", "customer", "42", "--domain", "/no/such/file"]).await.with_code(64);
-    // A port that is taken by one who does not speak HTTP would hang; one that nobody has refuses.
+    // A Unix socket that does not exist. A port could belong to another program, and a command
+    // would wait for its answer.
     let nobody = "unix:/no/such/socket";
     for args in
         [&["get", "customer", "42"][..], &["status"], &["log"], &["log", "--level", "debug"]]
@@ -181,7 +183,7 @@ async fn what_is_not_known_is_64_and_who_is_not_there_is_69() {
 #[tokio::test]
 async fn status_shows_domains_versions_and_sources() {
     let world = World::new().await;
-    let said = world.run(&["status"]).await.with_code(0);
+    let output = world.run(&["status"]).await.with_code(0);
     for word in [
         "ready",
         "customer",
@@ -192,10 +194,10 @@ async fn status_shows_domains_versions_and_sources() {
         "closed",
         "deprecated",
     ] {
-        said.says(word);
+        output.says(word);
     }
-    let said = world.run(&["status", "--format", "json"]).await.with_code(0);
-    let status: Value = serde_json::from_str(&said.out).unwrap();
+    let output = world.run(&["status", "--format", "json"]).await.with_code(0);
+    let status: Value = serde_json::from_str(&output.out).unwrap();
     assert_eq!(status["domains"][0]["name"], "customer");
 }
 
@@ -239,8 +241,8 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
     let recording = Setup::of(&[&domain]).identity(&pki).arg("--record").arg(&tape).start().await;
     let live = recording.get("/v2/customers/42").await;
     live.dataset();
-    let asked = upstream.received().len();
-    // No identity: nobody is asked.
+    let requests = upstream.received().len();
+    // There is no identity: replaying sends no request.
     let replaying = Setup::of(&[&domain]).arg("--replay").arg(&tape).start().await;
     let replayed = replaying.get("/v2/customers/42").await;
     assert_eq!(
@@ -248,28 +250,28 @@ async fn what_was_recorded_is_replayed_without_asking_anybody() {
         (200, &live.body, live.header("etag"))
     );
     assert!(replaying.get("/v2/customers/43").await.status >= 500, "it was not recorded");
-    assert_eq!(upstream.received().len(), asked);
+    assert_eq!(upstream.received().len(), requests);
 }
 
 #[tokio::test]
 async fn a_key_that_no_url_can_name_is_a_bad_key_and_not_another_path() {
     let world = World::new().await;
     for key in ["", ".", ".."] {
-        for said in
+        for output in
             [world.run(&["get", "customer", key]).await, world.alone(&["customer", key]).await]
         {
-            let said = said.with_code(64);
-            said.says("400 urn:bfb:bad-key");
-            assert_eq!(said.out, "");
+            let output = output.with_code(64);
+            output.says("400 urn:bfb:bad-key");
+            assert_eq!(output.out, "");
         }
-        let said = world.run(&["get", "customer", key, "--format", "json"]).await.with_code(64);
+        let output = world.run(&["get", "customer", key, "--format", "json"]).await.with_code(64);
         assert_eq!(
-            serde_json::from_str::<Value>(&said.out).unwrap()["body"]["type"],
+            serde_json::from_str::<Value>(&output.out).unwrap()["body"]["type"],
             "urn:bfb:bad-key"
         );
     }
     assert!(world.upstream.received().is_empty());
-    // The sidecar refuses the others, and a key is usage.
+    // The sidecar refuses the others, and a bad key is an error of usage.
     world
         .run(&["get", "customer", &"4".repeat(513)])
         .await

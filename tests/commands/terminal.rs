@@ -1,5 +1,5 @@
-//! What others wrote steers no terminal: controls and marks of writing direction are shown as
-//! escapes, and data that goes elsewhere than to a terminal stays as it is.
+//! Untrusted text cannot control a terminal: control characters and marks of writing direction are
+//! shown as escapes, and output that does not go to a terminal stays as it is.
 
 use std::process::{Command, Stdio};
 
@@ -56,8 +56,8 @@ async fn at_terminal(args: &[String]) -> String {
     at_terminal_with(0, args).await
 }
 
-/// What the program writes to a terminal, which `script` (util-linux) gives it, where it ends with
-/// this exit code.
+/// The output of the program on a terminal, which `script` (util-linux) provides; the program must
+/// end with this exit code.
 async fn at_terminal_with(code: i32, args: &[String]) -> String {
     let quoted = args.iter().map(|arg| format!("'{arg}'")).collect::<Vec<_>>().join(" ");
     let mut command = Command::new("script");
@@ -120,11 +120,11 @@ async fn errors_show_names_of_others_as_escapes() {
     let flags = world.flags();
     let flags = as_strs(&flags);
     let evil = format!("customer{EVIL}");
-    let said = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with_code(64);
-    is_shown(&said.err);
-    said.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
-    let said = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with_code(64);
-    is_shown(&said.err);
+    let output = run(&[&["get", &evil, "42"], &flags[..]].concat()).await.with_code(64);
+    is_shown(&output.err);
+    output.says(r"no domain `customer\u{202e}\u{200f}\u{9b}`");
+    let output = run(&["invalidate", &evil, "42", "--admin", flags[3]]).await.with_code(64);
+    is_shown(&output.err);
     let wrong = run_with(&["status"], &[("BFB_ADMIN", &format!("unix:/nowhere{EVIL}"))])
         .await
         .with_code(69);
@@ -140,11 +140,11 @@ async fn problems_of_a_file_are_drawn_without_what_it_would_do_to_a_terminal() {
     let file = dir.path().join("customer.yaml");
     std::fs::write(&file, format!("domain: \"cust{EVIL}\"\n\"sour{EVIL}\": 1 # {EVIL}\n")).unwrap();
     let file = file.to_str().unwrap();
-    let said = run(&["check", file]).await.with_code(64);
-    is_shown(&said.err);
-    said.says("sour");
-    let said = run(&["serve", file]).await.with_code(64);
-    is_shown(&said.err);
+    let output = run(&["check", file]).await.with_code(64);
+    is_shown(&output.err);
+    output.says("sour");
+    let output = run(&["serve", file]).await.with_code(64);
+    is_shown(&output.err);
     let clearing = dir.path().join("a\x1b[2J.yaml");
     std::fs::write(&clearing, "domain: [").unwrap();
     let drawn = at_terminal_with(64, &["check".to_owned(), clearing.display().to_string()]).await;

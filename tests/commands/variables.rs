@@ -1,14 +1,14 @@
-//! The variables behind the flags: an empty one is unset, a wrong one is named as itself, one that
-//! no flag knows is ignored with a warning.
+//! The variables behind the flags: an empty one is unset, an error names the variable and not the
+//! flag, an unknown one is ignored with a warning.
 
 use super::{CommandOutput, run, run_with};
 use crate::support::domain::DomainFile;
 use crate::support::sidecar::Setup;
 
-/// A usage of each command that ends by itself, whatever its variables say.
+/// A usage of each command that ends by itself with any variables.
 const SERVE: &[&str] = &["serve", "/no/such/file.yaml"];
 const WEBHOOK: &[&str] = &["webhook"];
-/// No help shows these.
+/// Variables of hidden flags, which no help lists.
 const HIDDEN: [&str; 3] = ["BFB_CERTIFICATE_LIFETIME", "BFB_LEADER_LEASE", "BFB_WATCHDOG_EVERY"];
 
 /// The variables of a command, as its help lists them.
@@ -57,71 +57,82 @@ async fn a_wrong_variable_is_named_and_not_its_flag() {
     for usage in commands() {
         let unset = run(usage).await.with_code(64);
         for name in variables(usage[0]).await {
-            let said = run_with(usage, &[(&name, "!wrong!")]).await;
-            // A path, a name or a key may be called so; it is not looked at before the rest is
-            // right.
-            if said.err == unset.err {
+            let output = run_with(usage, &[(&name, "!wrong!")]).await;
+            // `!wrong!` is a valid path, name or key; it is not used before the rest is right.
+            if output.err == unset.err {
                 continue;
             }
             refused += 1;
             let flag = format!("--{}", name["BFB_".len()..].to_lowercase().replace('_', "-"));
-            assert!(said.err.contains(&name), "{name}: {}", said.err);
+            assert!(output.err.contains(&name), "{name}: {}", output.err);
             let named = [format!("'{flag} "), format!("'{flag}'"), format!("`{flag}`")];
-            assert!(!named.iter().any(|flag| said.err.contains(flag)), "{name}: {}", said.err);
+            assert!(!named.iter().any(|flag| output.err.contains(flag)), "{name}: {}", output.err);
         }
     }
     assert!(refused >= 20, "{refused} variables can be wrong");
 }
 
-/// What `serve` says with these variables and flags.
+/// The errors of `serve` with these variables and flags.
 async fn serve(variables: &[(&str, &str)], flags: &[&str]) -> CommandOutput {
     run_with(&[SERVE, flags].concat(), variables).await.with_code(64)
 }
 
 #[tokio::test]
 async fn what_a_variable_needs_or_excludes_is_said_of_the_variable() {
-    let said = serve(&[("BFB_SEAL_KEY", "/key")], &[]).await;
+    let output = serve(&[("BFB_SEAL_KEY", "/key")], &[]).await;
     assert!(
-        said.err.contains("`BFB_SEAL_KEY` is set") && said.err.contains("--redis"),
+        output.err.contains("`BFB_SEAL_KEY` is set") && output.err.contains("--redis"),
         "{}",
-        said.err
+        output.err
     );
-    let said = serve(&[("BFB_RECORD", "/a"), ("BFB_REPLAY", "/b")], &[]).await;
-    assert!(said.err.contains("'BFB_RECORD' cannot be used with 'BFB_REPLAY'"), "{}", said.err);
-    let said = serve(&[("BFB_REPLAY", "/b")], &["--record", "/a"]).await;
-    assert!(said.err.contains("'--record <DIR>' cannot be used with 'BFB_REPLAY'"), "{}", said.err);
+    let output = serve(&[("BFB_RECORD", "/a"), ("BFB_REPLAY", "/b")], &[]).await;
+    assert!(output.err.contains("'BFB_RECORD' cannot be used with 'BFB_REPLAY'"), "{}", output.err);
+    let output = serve(&[("BFB_REPLAY", "/b")], &["--record", "/a"]).await;
+    assert!(
+        output.err.contains("'--record <DIR>' cannot be used with 'BFB_REPLAY'"),
+        "{}",
+        output.err
+    );
 }
 
 #[tokio::test]
 async fn a_wrong_flag_is_named_as_the_flag_whatever_its_variable_says() {
-    let said = serve(&[("BFB_LEASE", "3s"), ("BFB_DRAIN", "5s")], &["--lease", "soon"]).await;
-    assert!(said.err.contains("'--lease <TIME>'") && !said.err.contains("BFB_"), "{}", said.err);
-    let said = serve(&[("BFB_LEASE", "soon")], &["--no-such-flag"]).await;
-    assert!(said.err.contains("--no-such-flag") && !said.err.contains("BFB_"), "{}", said.err);
+    let output = serve(&[("BFB_LEASE", "3s"), ("BFB_DRAIN", "5s")], &["--lease", "soon"]).await;
+    assert!(
+        output.err.contains("'--lease <TIME>'") && !output.err.contains("BFB_"),
+        "{}",
+        output.err
+    );
+    let output = serve(&[("BFB_LEASE", "soon")], &["--no-such-flag"]).await;
+    assert!(
+        output.err.contains("--no-such-flag") && !output.err.contains("BFB_"),
+        "{}",
+        output.err
+    );
 }
 
 #[tokio::test]
 async fn what_is_found_wrong_after_parsing_names_the_variable_too() {
     let limits = [("BFB_MEMORY", "1GiB"), ("BFB_MEMORY_LIMIT", "128MiB")];
-    let said = serve(&limits, &[]).await;
-    assert!(said.err.contains("`BFB_MEMORY=1024MiB` does not fit"), "{}", said.err);
+    let output = serve(&limits, &[]).await;
+    assert!(output.err.contains("`BFB_MEMORY=1024MiB` does not fit"), "{}", output.err);
     assert!(
-        said.err.contains("`BFB_MEMORY_LIMIT=") && !said.err.contains("--memory"),
+        output.err.contains("`BFB_MEMORY_LIMIT=") && !output.err.contains("--memory"),
         "{}",
-        said.err
+        output.err
     );
     let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
     let setup = Setup::of(&[&domain]).insecure().env("BFB_PROBES", "");
     let refused = setup.env("BFB_REPLAY", "/no/such/folder").refused().await;
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(said.contains("`BFB_REPLAY=/no/such/folder` is no folder"), "{said}");
+    let output = String::from_utf8(refused.stderr).unwrap();
+    assert!(output.contains("`BFB_REPLAY=/no/such/folder` is no folder"), "{output}");
     let setup = Setup::of(&[&domain]).insecure().env("BFB_IDENTITY", "/no/such/folder");
-    let said = String::from_utf8(setup.refused().await.stderr).unwrap();
-    assert!(said.contains("`BFB_IDENTITY=/no/such/folder` cannot be used"), "{said}");
+    let output = String::from_utf8(setup.refused().await.stderr).unwrap();
+    assert!(output.contains("`BFB_IDENTITY=/no/such/folder` cannot be used"), "{output}");
     let setup = Setup::of(&[&domain]).insecure().args(&["--redis", "redis://127.0.0.1:1"]);
-    let said =
+    let output =
         String::from_utf8(setup.env("BFB_SEAL_KEY", "/no/key").refused().await.stderr).unwrap();
-    assert!(said.contains("`BFB_SEAL_KEY=/no/key` cannot be used"), "{said}");
+    assert!(output.contains("`BFB_SEAL_KEY=/no/key` cannot be used"), "{output}");
 }
 
 #[tokio::test]
@@ -130,18 +141,18 @@ async fn a_refused_url_does_not_show_its_password() {
         (vec![("BFB_REDIS", "redis//user:secret@redis")], vec![]),
         (vec![], vec!["--redis", "redis//user:secret@redis"]),
     ] {
-        let said = serve(&variables, &flags).await;
+        let output = serve(&variables, &flags).await;
         assert!(
-            said.err.contains("redis://HOST:PORT") && !said.err.contains("secret"),
+            output.err.contains("redis://HOST:PORT") && !output.err.contains("secret"),
             "{}",
-            said.err
+            output.err
         );
     }
 }
 
 #[tokio::test]
 async fn a_variable_that_no_flag_knows_is_ignored_with_a_warning() {
-    // What Kubernetes sets for a Service that is named `bfb`.
+    // The variables that Kubernetes sets for a Service named `bfb`.
     let domain = DomainFile::of("customer").source_at("part", "http://localhost:1/part", &[]);
     let setup = Setup::of(&[&domain]).insecure().env("BFB_PORT", "tcp://10.0.0.1:7070");
     let sidecar = setup.env("BFB_SERVICE_HOST", "").start().await;

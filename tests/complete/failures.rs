@@ -1,4 +1,4 @@
-//! Each reason for which a dataset fails, met over real sockets.
+//! Each reason for which a dataset fails, over real sockets.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ async fn fails(reply: Reply, reason: &str) {
 
 #[tokio::test]
 async fn a_source_that_nobody_listens_for_is_connect() {
-    // Bound and not listening: refused, and nobody else can take the port.
+    // Bound and not listening: connections are refused, and no other process can take the port.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let pki = Pki::new();
@@ -133,7 +133,10 @@ async fn a_redirect_is_incomplete_and_is_not_followed() {
             with_orders(Reply::status(status).header("location", "/elsewhere"), &[]).await;
         upstream.answers("/elsewhere", [part()]);
         names(&sidecar.get("/v2/customers/42").await, "orders", "incomplete", "source-failed", 502);
-        assert!(upstream.received().iter().all(|seen| seen.target != "/elsewhere"), "{status}");
+        assert!(
+            upstream.received().iter().all(|request| request.target != "/elsewhere"),
+            "{status}"
+        );
     }
 }
 
@@ -180,27 +183,27 @@ async fn a_value_that_a_url_needs_and_is_not_there_is_missing_reference() {
         let detail = got.json()["failed"][0]["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains("profile.account_id"), "{key}: {detail}");
     }
-    assert!(upstream.received().iter().all(|seen| seen.target.starts_with("/profile/")));
+    assert!(upstream.received().iter().all(|request| request.target.starts_with("/profile/")));
 }
 
 #[tokio::test]
 async fn a_source_that_keeps_failing_is_left_alone_as_breaker_open() {
     let (sidecar, upstream) = with_orders(Reply::status(500), &["retries: 0"]).await;
-    let mut asked = 0;
+    let mut failures = 0;
     let opened = loop {
         let got = sidecar.get("/v2/customers/42").await;
         if got.status == 503 {
             break got;
         }
         names(&got, "orders", "status", "source-failed", 502);
-        asked += 1;
-        assert!(asked <= 50, "the breaker never opened");
+        failures += 1;
+        assert!(failures <= 50, "the breaker never opened");
     };
     names(&opened, "orders", "breaker-open", "unavailable", 503);
-    assert!(asked >= 10, "a breaker that opens after {asked} failures is nervous");
+    assert!(failures >= 10, "a breaker that opens after {failures} failures is nervous");
     assert_eq!(sidecar.metric("bfb_source_breaker_open", &[("source", "orders")]).await, Some(1.0));
     let orders = |upstream: &Upstream| {
-        upstream.received().iter().filter(|seen| seen.target == "/orders/42").count()
+        upstream.received().iter().filter(|request| request.target == "/orders/42").count()
     };
     let before = orders(&upstream);
     names(&sidecar.get("/v2/customers/42").await, "orders", "breaker-open", "unavailable", 503);
@@ -221,7 +224,7 @@ async fn a_deadline_that_passes_is_504_and_names_who_had_not_answered() {
         .source("stuck", &upstream, "/stuck/{key}", &[])
         .source("after", &upstream, "/after/{slow.id}", &[]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
-    // So that no handshake takes of the deadline's time later.
+    // The handshakes happen here, so that they take nothing of the deadline's time later.
     for target in ["/profile/1", "/slow/1", "/stuck/1", "/after/1"] {
         upstream.answers(target, [Reply::json("{\"id\":1}")]);
     }

@@ -1,7 +1,7 @@
 //! 10 000 requests while each of four upstreams fails at random, one request in ten: no answer is
 //! partial.
 //!
-//! A source that fails with 0.1 and is asked once more fails with 0.01: four of them succeed with
+//! A source that fails with 0.1 and gets one retry fails with 0.01: four of them succeed with
 //! 0.99^4 = 0.96. Without retries it would be 0.9^4 = 0.66.
 
 #![allow(clippy::print_stderr, reason = "the figure is part of the result")]
@@ -24,8 +24,8 @@ const SOURCES: [&str; 4] = ["profile", "favorites", "reviews", "orders"];
 
 /// Answers with a part about the key, or one time in ten with a failure.
 fn flaky(name: &'static str) -> impl Fn(&ReceivedRequest) -> Reply + Send + Sync {
-    move |seen| {
-        let key = seen.target.split_once("?key=").unwrap().1;
+    move |request| {
+        let key = request.target.split_once("?key=").unwrap().1;
         let part = Reply::json(format!(
             r#"{{"source":"{name}","key":"{key}","secret":"{SECRET}","items":[1,2,3]}}"#
         ));
@@ -69,17 +69,18 @@ async fn no_answer_is_partial_while_four_upstreams_fail_at_random() {
     let complete = tally.complete.load(Ordering::SeqCst);
     let problems = tally.problems.load(Ordering::SeqCst);
     assert_eq!(complete + problems, REQUESTS);
-    let asked: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
+    let requests: usize = upstreams.iter().map(|upstream| upstream.received().len()).sum();
     eprintln!(
         "{complete} of {REQUESTS} complete, the rest one problem each; without retries 6561; \
-         {asked} requests upstream"
+         {requests} requests upstream"
     );
     assert!(
         complete * 100 >= REQUESTS * 90,
         "retries bring {complete} of {REQUESTS}, expected about 9600"
     );
-    // 40 000 questions and a retry for every tenth: an outage would not be multiplied either.
-    assert!(asked * 10 <= REQUESTS * SOURCES.len() * 13, "{asked} requests upstream");
+    // 40 000 requests and a retry for every tenth: retries would not multiply the load of an outage
+    // either.
+    assert!(requests * 10 <= REQUESTS * SOURCES.len() * 13, "{requests} requests upstream");
     for name in SOURCES {
         let opened = sidecar
             .metric("bfb_source_failures_total", &[("source", name), ("reason", "breaker-open")])

@@ -1,4 +1,4 @@
-//! What a whole dataset is: every part, byte for byte, and what a 404 stands for.
+//! The content of a complete dataset: every part, byte for byte, and the meanings of a 404.
 
 use super::{SECRET, holds_no_data, part};
 use crate::support::domain::{DomainFile, mutual};

@@ -1,4 +1,4 @@
-//! Who may be addressed: loopback on TCP, anybody on a Unix socket.
+//! The allowed values of `Host`: loopback on TCP, any on a Unix socket.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -132,13 +132,13 @@ fn mode_of(path: &Path) -> u32 {
 #[tokio::test]
 async fn the_admin_ports_socket_is_for_its_owner_alone_whatever_consumers_get() {
     let (setup, _upstream) = setup_over_one("").await;
-    let ours = setup.dir().join("bfb.sock");
+    let consumers = setup.dir().join("bfb.sock");
     let admin = setup.dir().join("admin.sock");
     let address = |path: &Path| format!("unix:{}", path.display());
-    let setup = setup.args(&["--socket-mode", "0666", "--listen", &address(&ours)]);
+    let setup = setup.args(&["--socket-mode", "0666", "--listen", &address(&consumers)]);
     let (_dir, process) = setup.start_with_admin(&address(&admin));
     process.logged("admin port").await;
-    assert_eq!((mode_of(&ours), mode_of(&admin)), (0o666, 0o600));
+    assert_eq!((mode_of(&consumers), mode_of(&admin)), (0o666, 0o600));
     let status = once(&Endpoint::Unix(admin), HttpVersion::Http1, get("/status")).await;
     assert_eq!(status.status, 200);
 }
@@ -191,6 +191,6 @@ async fn an_address_that_others_reach_needs_to_be_allowed() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--allow-remote"), "{refused:?}");
     let (setup, _upstream) = setup_over_one("").await;
     let sidecar = setup.args(&["--listen", "0.0.0.0:0", "--allow-remote"]).start().await;
-    // The rule for `Host` holds all the same.
+    // The rule for `Host` applies all the same.
     ask_as(&sidecar, "10.0.0.1").await.problem("misdirected", 421);
 }

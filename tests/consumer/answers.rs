@@ -1,5 +1,5 @@
-//! A 200 and its headers, its 304, its HEAD; and what a request's `Cache-Control` does where there
-//! is no cache yet.
+//! A 200 and its headers, its 304, its HEAD; and the effect of a request's `Cache-Control` without
+//! a cache.
 
 use http::Method;
 
@@ -110,7 +110,7 @@ async fn a_sidecar_can_be_told_to_ignore_the_wishes_of_requests() {
         got.dataset();
         assert_eq!(got.header("cache-status"), "bfb; fwd=bypass", "{wish}");
     }
-    assert!(upstream.received().iter().all(|seen| seen.header("cache-control").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("cache-control").is_empty()));
 }
 
 #[tokio::test]

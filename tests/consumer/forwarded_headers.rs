@@ -1,5 +1,5 @@
-//! What a source hears of a consumer: the trace context and the time that is left, and no header
-//! more.
+//! The headers that a source receives because of a consumer's request: the trace context and the
+//! time that is left, and no more.
 
 use super::over_one;
 use crate::support::client::{get, with_header};
@@ -17,11 +17,11 @@ async fn a_source_gets_the_consumers_trace_under_a_span_of_our_own() {
     let request =
         with_header(get("/v2/customers/42"), "traceparent", &format!("00-{TRACE}-{SPAN}-01"));
     sidecar.send(with_header(request, "tracestate", "vendor=x")).await.dataset();
-    let seen = &upstream.received()[0];
-    let parent: Vec<_> = seen.header("traceparent").split('-').collect();
+    let received = &upstream.received()[0];
+    let parent: Vec<_> = received.header("traceparent").split('-').collect();
     assert_eq!((parent[0], parent[1], parent[3]), ("00", TRACE, "01"), "{parent:?}");
     assert!(parent[2].len() == 16 && parent[2] != SPAN, "{parent:?}");
-    assert_eq!(seen.header("tracestate"), "vendor=x");
+    assert_eq!(received.header("tracestate"), "vendor=x");
 }
 
 #[tokio::test]
@@ -30,8 +30,11 @@ async fn without_a_trace_a_source_gets_a_new_one_each_time() {
     for _ in 0..2 {
         sidecar.get("/v2/customers/42").await.dataset();
     }
-    let traces: Vec<_> =
-        upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+    let traces: Vec<_> = upstream
+        .received()
+        .iter()
+        .map(|request| request.header("traceparent").to_owned())
+        .collect();
     assert!(traces.iter().all(|trace| trace.len() == 55), "{traces:?}");
     assert_ne!(traces[0][3..35], traces[1][3..35]);
 }
@@ -47,7 +50,7 @@ async fn a_source_hears_how_much_time_is_left() {
 #[tokio::test]
 async fn no_other_header_of_the_consumer_reaches_a_source() {
     let (sidecar, upstream) = over_one("").await;
-    let theirs = [
+    let headers = [
         ("authorization", "Bearer s3cret"),
         ("cookie", "session=s3cret"),
         ("x-user", "s3cret"),
@@ -64,12 +67,12 @@ async fn no_other_header_of_the_consumer_reaches_a_source() {
         ("bfb-after", "s3cret"),
         ("x-request-id", "s3cret"),
     ];
-    let request = theirs
+    let request = headers
         .iter()
         .fold(get("/v2/customers/42"), |request, (name, value)| with_header(request, name, value));
     sidecar.send(request).await.dataset();
-    let seen = &upstream.received()[0];
-    let known = [
+    let received = &upstream.received()[0];
+    let expected = [
         "host",
         "accept",
         "accept-encoding",
@@ -78,12 +81,12 @@ async fn no_other_header_of_the_consumer_reaches_a_source() {
         "traceparent",
         "content-length",
     ];
-    for (name, value) in &seen.headers {
-        assert!(known.contains(&name.as_str()), "{name} reached the source");
+    for (name, value) in &received.headers {
+        assert!(expected.contains(&name.as_str()), "{name} reached the source");
         assert!(!value.to_str().unwrap().contains("s3cret"), "{name}: {value:?}");
     }
-    assert_ne!(seen.header("bfb-deadline-ms"), "7");
-    assert_eq!(seen.header("accept-encoding"), "identity");
+    assert_ne!(received.header("bfb-deadline-ms"), "7");
+    assert_eq!(received.header("accept-encoding"), "identity");
 }
 
 #[tokio::test]
@@ -95,8 +98,8 @@ async fn a_source_gets_the_headers_of_its_file() {
     let domain = DomainFile::of("customer").source("part", &upstream, "/part/{key}", &lines);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     sidecar.send(with_header(get("/v2/customers/42"), "accept-language", "de")).await.dataset();
-    let seen = &upstream.received()[0];
-    assert_eq!((seen.header("accept-language"), seen.header("x-team")), ("en", "7"));
+    let received = &upstream.received()[0];
+    assert_eq!((received.header("accept-language"), received.header("x-team")), ("en", "7"));
 }
 
 #[tokio::test]

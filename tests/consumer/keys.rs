@@ -1,12 +1,12 @@
-//! The key: one segment, decoded once, UTF-8, at most 512 bytes, and what it decodes to is its name
-//! everywhere.
+//! The key: one segment, decoded once, UTF-8, at most 512 bytes, and named everywhere by the
+//! decoded text.
 
 use super::over_one;
 use crate::support::domain::{DomainFile, mutual};
 use crate::support::pki::Pki;
 use crate::support::sidecar::Setup;
 
-/// What the source was asked for, decoded.
+/// The key in a request to the source, decoded.
 fn asked_for(target: &str) -> String {
     let encoded = target.strip_prefix("/part?key=").unwrap();
     percent_encoding::percent_decode_str(encoded).decode_utf8().unwrap().into_owned()
@@ -18,7 +18,8 @@ async fn a_key_is_its_text_and_no_number() {
     for key in ["42", "042", "%34%32"] {
         sidecar.get(&format!("/v2/customers/{key}")).await.dataset();
     }
-    let keys: Vec<_> = upstream.received().iter().map(|seen| asked_for(&seen.target)).collect();
+    let keys: Vec<_> =
+        upstream.received().iter().map(|request| asked_for(&request.target)).collect();
     assert_eq!(keys, ["42", "042", "42"]);
 }
 
@@ -44,8 +45,8 @@ fn encoded(key: &str) -> String {
     escapes.collect::<Vec<_>>().concat()
 }
 
-/// nginx decodes `..%2fadmin%2fusers` before it routes: it would be asked for `/admin/users`, by
-/// us.
+/// nginx decodes `..%2fadmin%2fusers` before it routes: we would send it a request for
+/// `/admin/users`.
 #[tokio::test]
 async fn a_key_that_a_proxy_could_take_for_a_way_elsewhere_is_bad_key_whatever_the_pattern_says() {
     let (sidecar, upstream) = over_one("(?s).+").await;

@@ -1,6 +1,6 @@
-//! `GET /openapi.json` read by programs that others use: `openapi-spec-validator` and
-//! `schemathesis`, from `PyPI`. `make test` installs them into `target/openapi-tools`; where they
-//! are not, these tests say so and end.
+//! `GET /openapi.json` read by public programs: `openapi-spec-validator` and `schemathesis`, from
+//! `PyPI`. `make test` installs them into `target/openapi-tools`; where they are missing, these
+//! tests print that and end.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,11 +11,11 @@ use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// The program, if it was installed.
+/// The program, if it is installed.
 #[allow(clippy::print_stderr, reason = "a test that looks at nothing should say so")]
 fn tool(name: &str) -> Option<PathBuf> {
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/openapi-tools");
-    // It is written last.
+    // The installation writes this file last.
     let is_there = tools.join("installed").is_file();
     if !is_there {
         eprintln!(
@@ -96,7 +96,7 @@ async fn the_document_is_one_to_openapi_spec_validator() {
 async fn schemathesis(tool: &Path, sidecar: &Sidecar) -> Output {
     let listen = sidecar.listen();
     let mut command = Command::new(tool);
-    // It keeps what it found where it runs.
+    // It stores its results in the folder where it runs.
     command.current_dir(sidecar.dir());
     command.args([
         "run",
@@ -124,8 +124,8 @@ async fn what_is_answered_is_what_the_document_says_to_schemathesis() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = sidecar(true).await;
     let output = schemathesis(&tool, &sidecar).await;
-    let said = text(&output);
-    assert!(output.status.success(), "{said}");
+    let report = text(&output);
+    assert!(output.status.success(), "{report}");
 }
 
 #[tokio::test]
@@ -133,6 +133,9 @@ async fn schemathesis_finds_an_answer_that_is_not_as_its_schema_says() {
     let Some(tool) = tool("schemathesis") else { return };
     let (sidecar, _upstream) = self::sidecar(false).await;
     let output = schemathesis(&tool, &sidecar).await;
-    let said = text(&output);
-    assert!(!output.status.success() && said.contains("1990 is not of type \"string\""), "{said}");
+    let report = text(&output);
+    assert!(
+        !output.status.success() && report.contains("1990 is not of type \"string\""),
+        "{report}"
+    );
 }

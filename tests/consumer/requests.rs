@@ -1,4 +1,5 @@
-//! What a consumer may send: methods, paths, and headers that mean something, or nothing.
+//! The requests that a consumer may send: methods, paths, and headers, with a meaning or without
+//! one.
 
 use http::Method;
 
@@ -202,16 +203,17 @@ async fn a_consumer_that_goes_away_leaves_the_sidecar_as_it_was() {
     for http in [HttpVersion::Http1, HttpVersion::Http2] {
         let (sidecar, upstream) = over_one("").await;
         upstream.answers("/part", [Reply::never()]);
-        let mut gone = Connection::open(&Endpoint::Tcp(sidecar.listen()), http).await.unwrap();
+        let mut consumer = Connection::open(&Endpoint::Tcp(sidecar.listen()), http).await.unwrap();
         tokio::select! {
-            answer = gone.send(get("/v2/customers/42")) => {
+            answer = consumer.send(get("/v2/customers/42")) => {
                 panic!("an answer out of nothing: {answer:?}")
             }
             seen = upstream.requests(1) => assert_eq!(seen.len(), 1),
         }
-        drop(gone);
+        drop(consumer);
         if http == HttpVersion::Http2 {
-            // A reset stream is unmistakable: what was under way for it alone is cancelled.
+            // A reset stream cannot be mistaken for anything else: a flight that ran for it alone
+            // is cancelled.
             upstream.closed(1).await;
         }
         upstream.answers("/part", [Reply::json("1")]);

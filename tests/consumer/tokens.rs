@@ -34,7 +34,10 @@ async fn a_new_token_goes_out_with_the_next_request_and_empties_no_cache() {
     hit.dataset();
     assert!(hit.header("cache-status").contains("hit"), "{hit:?}");
     sidecar.get("/v2/customers/2").await.dataset();
-    let tokens: Vec<_> =
-        upstream.received().iter().map(|seen| seen.header("authorization").to_owned()).collect();
+    let tokens: Vec<_> = upstream
+        .received()
+        .iter()
+        .map(|request| request.header("authorization").to_owned())
+        .collect();
     assert_eq!(tokens, ["Bearer one", "Bearer two"]);
 }

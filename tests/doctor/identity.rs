@@ -1,4 +1,4 @@
-//! The identity that `bfb doctor` asks with: one that cannot be used, and none.
+//! The client identity of `bfb doctor`: one that cannot be used, and none.
 
 use std::process::Output;
 
@@ -48,9 +48,10 @@ async fn a_source_without_an_identity_is_refused_at_its_place_beside_a_recording
     let file = patient.file(&[("profile", origin, "/customers/{key}")], "");
     for args in [&[][..], &["--replay", "/nowhere"]] {
         let output = doctor(file.clone(), args).await;
-        let said = text(&output);
-        assert_eq!(output.status.code(), Some(64), "{said}");
-        let names_it = said.contains("customer.yaml:5:10") && said.contains("needs `--identity`");
-        assert!(names_it, "{said}");
+        let report = text(&output);
+        assert_eq!(output.status.code(), Some(64), "{report}");
+        let names_it =
+            report.contains("customer.yaml:5:10") && report.contains("needs `--identity`");
+        assert!(names_it, "{report}");
     }
 }

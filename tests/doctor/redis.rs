@@ -1,6 +1,5 @@
-//! `bfb doctor --redis`, the real binary on real servers: what it says of those that will do and of
-//! those that will not, each permission that is missing by its name, and that it leaves nothing
-//! behind.
+//! `bfb doctor --redis`, the real binary on real servers: its findings for servers that fit and for
+//! those that do not, each missing permission by its name, and that it leaves nothing behind.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::support::redis::{Redis, SEVEN, free, kind, version};
 
 const LEASE: Duration = Duration::from_secs(3);
 
-/// A folder with a domain file whose source nobody asks for, and a user's password.
+/// A folder with a domain file whose source gets no request, and a user's password.
 struct DoctorSetup {
     dir: TempDir,
 }
@@ -38,8 +37,7 @@ impl DoctorSetup {
         self.dir.path().join(name)
     }
 
-    /// What it finds of a Redis, as the sidecars' user if `as_user`, else as one who may do
-    /// everything.
+    /// Its report on a Redis, as the sidecars' user if `as_user`, else as the administrator.
     async fn finds(&self, url: &str, as_user: bool, more: &[&str]) -> Value {
         let auth = self.path("auth");
         let auth = if as_user { vec!["--redis-auth", auth.to_str().unwrap()] } else { vec![] };
@@ -51,7 +49,8 @@ impl DoctorSetup {
     }
 }
 
-/// What is said of the first server, but for what it does not tell: level and name of each.
+/// Level and name of each finding for the first server, except the note on settings that it does
+/// not show.
 fn of_server(redis: &Value) -> Vec<String> {
     findings(&redis["servers"][0])
         .into_iter()
@@ -98,8 +97,8 @@ async fn each_permission_that_is_missing_is_named() {
             "without {}: {found}",
             permission.command
         );
-        let met = found["servers"][0]["findings"][0]["met"].as_str().unwrap();
-        assert!(met.ends_with(&format!("it lacks `+{}`", permission.command)), "{met}");
+        let reason = found["servers"][0]["findings"][0]["met"].as_str().unwrap();
+        assert!(reason.ends_with(&format!("it lacks `+{}`", permission.command)), "{reason}");
         redis.command::<()>(&["ACL", "SETUSER", "bfb", &format!("+{}", permission.command)]);
         assert!(is_empty(&redis), "without {}", permission.command);
     }
@@ -116,7 +115,7 @@ async fn each_permission_that_is_missing_on_a_cluster_is_named() {
         }
     };
     for permission in PERMISSIONS.iter().filter(only_here(kind(true))) {
-        // Before 7.0 a subcommand can be given, and taken away only with its command.
+        // Before 7.0 a subcommand can be permitted, and denied only together with its command.
         let taken = permission.command.split('|').next().filter(|_| version() < SEVEN);
         redis.command::<()>(&[
             "ACL",
@@ -172,8 +171,8 @@ async fn settings_that_harm_are_found_where_they_are_told() {
         let found = of_server(&clinic.finds(&redis.url(), false, &[]).await);
         assert_eq!(found, Vec::<String>::new(), "{setting} {harmless}");
     }
-    // What evicts the log is seen without asking for the settings, which a managed Redis does not
-    // tell.
+    // The eviction of the log is found without reading the settings, which a managed Redis does not
+    // show.
     redis.command::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     assert_eq!(of_server(&clinic.finds(&redis.url(), true, &[]).await), ["error evicts"]);
     assert!(is_empty(&redis));
@@ -315,15 +314,15 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let url = format!("rediss://localhost:{port}");
 
     let identity = pki.dir().to_str().unwrap();
-    let ours = ["--redis-ca", &ca, "--redis-identity", identity];
-    let found = clinic.finds(&url, true, &ours).await;
+    let flags = ["--redis-ca", &ca, "--redis-identity", identity];
+    let found = clinic.finds(&url, true, &flags).await;
     assert_eq!(of_server(&found), ["warning expires-soon"], "{found}");
-    let seen = &found["servers"][0]["tls"];
+    let tls_report = &found["servers"][0]["tls"];
     assert_eq!(
-        (&seen["certificate"]["names"][0], &seen["asks_for_certificate"]),
+        (&tls_report["certificate"]["names"][0], &tls_report["asks_for_certificate"]),
         (&"localhost".into(), &true.into())
     );
-    assert_eq!(seen["protocol"], "TLS 1.3");
+    assert_eq!(tls_report["protocol"], "TLS 1.3");
 
     let nobody = clinic.finds(&url, true, &["--redis-ca", &ca]).await;
     assert!(of_server(&nobody).contains(&"error no-certificate".to_owned()), "{nobody}");
@@ -332,10 +331,10 @@ async fn tls_is_looked_at_as_it_is_with_upstreams() {
     let wrong = ["--redis-ca", stranger.to_str().unwrap(), "--redis-identity", identity];
     let wrong = clinic.finds(&url, true, &wrong).await;
     assert!(of_server(&wrong).contains(&"error tls".to_owned()), "{wrong}");
-    let address = clinic.finds(&format!("rediss://127.0.0.1:{port}"), true, &ours).await;
-    let met = address["servers"][0]["findings"][0]["met"].as_str().unwrap().to_owned();
+    let address = clinic.finds(&format!("rediss://127.0.0.1:{port}"), true, &flags).await;
+    let reason = address["servers"][0]["findings"][0]["met"].as_str().unwrap().to_owned();
     assert!(
-        of_server(&address).contains(&"error tls".to_owned()) && met.contains("localhost"),
+        of_server(&address).contains(&"error tls".to_owned()) && reason.contains("localhost"),
         "{address}"
     );
     assert!(is_empty(&redis));

@@ -1,4 +1,4 @@
-//! What is no regular file: it is refused at once, wherever a path may name it, for its reader
+//! A path that is no regular file is refused at once, wherever it is named, because its reader
 //! could wait for ever.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use bfb::domain::{World, files, load};
 
 use super::{Folder, file, says_all, world};
 
-/// What `f` gives, unless it hangs.
+/// The result of `f`; panics if `f` hangs.
 fn in_time<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || drop(done.send(f())));
@@ -56,11 +56,12 @@ fn a_secret_or_schema_that_is_no_regular_file_is_refused_at_once() {
         let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
         load(&paths, World { variable: &variable, ..world() })
     });
-    let said: Vec<_> = loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
+    let messages: Vec<_> =
+        loaded.problems().iter().map(|problem| problem.message.as_str()).collect();
     let expected = [
         "the file that `TOKEN_FILE` names cannot be read: it is a pipe, not a regular file",
         "the schema cannot be read: it is a pipe, not a regular file",
         "the schema cannot be read: it is a folder, not a regular file",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(messages, expected);
 }

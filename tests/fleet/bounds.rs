@@ -1,5 +1,5 @@
-//! Bounded, in the process that serves: an upstream's tags without end, and a dataset in Redis
-//! without end.
+//! Bounded, in the process that serves: endless tags of an upstream, and an endless dataset in
+//! Redis.
 
 use serde_json::json;
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// What a process may grow by while it refuses 300 MB.
+/// How much a process may grow while it refuses 300 MB.
 const GROWTH_KIB_MAX: u64 = 40 * 1024;
 
 async fn readyz(sidecar: &Sidecar) -> String {
@@ -55,11 +55,11 @@ async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_tha
     }
     let status = sidecar.admin("/status").await.json();
     let not_kept = status["domains"][0]["not_kept"].as_array().unwrap().clone();
-    let told: Vec<_> = not_kept
+    let reasons: Vec<_> = not_kept
         .iter()
         .map(|one| (one["reason"].as_str().unwrap(), one["datasets"].as_u64()))
         .collect();
-    assert_eq!(told, [("too-many", Some(2)), ("too-long", Some(1))]);
+    assert_eq!(reasons, [("too-many", Some(2)), ("too-long", Some(1))]);
     let ready = readyz(&sidecar).await;
     for text in ["domain `customer`", "more than 64 tags", "a tag of more than 512 bytes"] {
         assert!(ready.contains(text), "{ready}");
@@ -72,7 +72,7 @@ async fn datasets_with_too_many_or_too_long_tags_are_served_and_not_kept_and_tha
     );
 }
 
-/// Leaves a dataset of so many bytes where a key is looked for.
+/// Stores a dataset of so many bytes under the name of a key's dataset.
 async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> String {
     let status = sidecar.admin("/status").await.json();
     let plan = &status["domains"][0]["plan"];
@@ -84,7 +84,7 @@ async fn plant(redis: &Redis, sidecar: &Sidecar, key: &str, bytes: usize) -> Str
         'tags', '[]', 'body', string.rep('x', tonumber(ARGV[3]))) \
         redis.call('PEXPIRE', KEYS[1], 60000)";
     redis.command::<()>(&["EVAL", script, "1", &at, epoch, &seq, &bytes.to_string()]);
-    // Writing so much may have held Redis for longer than a lease.
+    // Such a large write may have delayed Redis for longer than a lease.
     until_lease(sidecar, true).await;
     at
 }
@@ -98,21 +98,21 @@ async fn a_dataset_of_300_mb_in_redis_takes_no_memory_of_a_sidecar_and_stands_in
     upstream.handles("/warm", |_| Reply::json("1"));
     sidecar.get("/v2/customers/warm").await.dataset();
     let before = sidecar.resident_kib();
-    // Where Redis is too slow for its bound in time, on a busy machine, it is not looked at; then
-    // another key is.
-    let mut met = None;
+    // On a busy machine Redis may miss its time limit, and the sidecar does not see the dataset;
+    // then the test tries another key.
+    let mut refused = None;
     for key in 0..20 {
         upstream.answers(&format!("/{key}"), [Reply::json("1")]);
         let at = plant(&redis, &sidecar, &key.to_string(), 300_000_000).await;
         let path = format!("/v2/customers/{key}");
         assert_eq!(sidecar.get(&path).await.json(), json!({"part": 1}));
         if sidecar.metric("bfb_redis_oversized_total", &[]).await > Some(0.0) {
-            met = Some(path);
+            refused = Some(path);
             break;
         }
         redis.command::<()>(&["DEL", &at]);
     }
-    let path = met.expect("Redis was never looked at");
+    let path = refused.expect("Redis was never looked at");
     let grown = sidecar.resident_kib().saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "it grew by {grown} KiB");
     assert!(
@@ -129,8 +129,8 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
     let two = member(&redis, &upstream, &["--lease", "30s"]).await;
     until_lease(&one, true).await;
     until_lease(&two, true).await;
-    // Where Redis is too slow for its bound in time, on a busy machine, each collects for itself;
-    // then another key is tried.
+    // On a busy machine Redis may miss its time limit, and each sidecar collects for itself; then
+    // the test tries another key.
     for key in 0..20 {
         let gate = watch::Sender::new(false);
         let at = format!("/{key}");
@@ -140,26 +140,26 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
         let waits = async |sidecar: &Sidecar| {
             sidecar.metric("bfb_fleet_waits_total", &[]).await.unwrap_or_default()
         };
-        let seen = upstream.received().len();
+        let requests = upstream.received().len();
         let waited = waits(&two).await;
         let (first, second, waited) = tokio::join!(
             one.get(&path),
             async {
-                upstream.requests(seen + 1).await;
+                upstream.requests(requests + 1).await;
                 two.get(&path).await
             },
             async {
-                upstream.requests(seen + 1).await;
-                while waits(&two).await <= waited && upstream.received().len() == seen + 1 {
+                upstream.requests(requests + 1).await;
+                while waits(&two).await <= waited && upstream.received().len() == requests + 1 {
                     tokio::task::yield_now().await;
                 }
-                let waited = upstream.received().len() == seen + 1;
+                let waited = upstream.received().len() == requests + 1;
                 gate.send_replace(true);
                 waited
             }
         );
         assert_eq!((first.json(), second.json()), (json!({"part": 1}), json!({"part": 1})));
-        if waited && upstream.received().len() == seen + 1 {
+        if waited && upstream.received().len() == requests + 1 {
             assert!(cache_status(&second).ends_with("detail=redis"), "{}", cache_status(&second));
             return;
         }
@@ -167,16 +167,18 @@ async fn who_waits_for_one_that_replaces_a_dataset_that_is_too_large_gets_what_i
     panic!("it was always collected twice");
 }
 
-/// What the sidecar has kept in Redis, or tried to.
+/// The number of datasets that the sidecar has kept in Redis, or tried to.
 async fn stored(sidecar: &Sidecar) -> f64 {
-    let mut tried = 0.0;
+    let mut attempts = 0.0;
     for name in ["stored", "refused", "stores_dropped", "too_large"] {
-        tried += sidecar.metric(&format!("bfb_redis_{name}_total"), &[]).await.unwrap_or_default();
+        attempts +=
+            sidecar.metric(&format!("bfb_redis_{name}_total"), &[]).await.unwrap_or_default();
     }
-    tried + sidecar.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default()
+    attempts
+        + sidecar.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default()
 }
 
-/// Waits until it has kept one more, or could not.
+/// Waits until it has kept one more, or failed to.
 async fn until_settled(sidecar: &Sidecar, before: f64) {
     while stored(sidecar).await <= before {
         tokio::task::yield_now().await;
@@ -187,19 +189,19 @@ async fn until_settled(sidecar: &Sidecar, before: f64) {
 async fn a_large_dataset_goes_through_redis_in_a_second_question() {
     let redis = Redis::start();
     let upstream = Upstream::plain().await;
-    // Random letters, which no compression makes small.
+    // Random letters do not compress well.
     let text: String = std::iter::repeat_with(fastrand::alphanumeric).take(3_000_000).collect();
     upstream.answers("/42", [Reply::json(json!(text).to_string())]);
-    // Longer than a busy machine stops a sidecar for: without the lease nothing is kept.
+    // Longer than a busy machine pauses a sidecar: without the lease nothing is kept.
     let one = member(&redis, &upstream, &["--lease", "30s"]).await;
     until_lease(&one, true).await;
     one.get(PATH).await.dataset();
     super::redis_tier::until_kept(&one, 1).await;
     let two = member(&redis, &upstream, &["--lease", "30s"]).await;
     until_lease(&two, true).await;
-    let looked = tokio::time::timeout(TEST_TIMEOUT, async {
-        // A busy machine may be too slow for Redis's bound in time; then it is collected, and that
-        // is fine too.
+    let attempts = tokio::time::timeout(TEST_TIMEOUT, async {
+        // On a busy machine Redis may miss its time limit; then the sidecar collects, which is fine
+        // too.
         loop {
             let got = two.get(PATH).await;
             assert_eq!(got.json()["part"], json!(text));
@@ -208,10 +210,10 @@ async fn a_large_dataset_goes_through_redis_in_a_second_question() {
             }
             assert!(upstream.received().len() < 100);
             crate::fleet::invalidate(&two, "fleet").await;
-            let kept = stored(&one).await;
+            let before = stored(&one).await;
             one.get(PATH).await.dataset();
-            until_settled(&one, kept).await;
+            until_settled(&one, before).await;
         }
     });
-    looked.await.expect("it never came from Redis");
+    attempts.await.expect("it never came from Redis");
 }

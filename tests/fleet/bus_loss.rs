@@ -1,5 +1,5 @@
-//! `--bus-loss`: what a request says holds without the lease too, and a start is over only once the
-//! lease is held.
+//! `--bus-loss`: the directives of a request apply without the lease too, and a start is over only
+//! once the lease is held.
 
 use super::{PATH, member, until_lease};
 use crate::cache::{cache_status, counting, get_with_cache_control};
@@ -14,7 +14,7 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
     let sidecar = member(&redis, &upstream, &["--bus-loss", "stale", "--lease", "300ms"]).await;
     until_lease(&sidecar, true).await;
     while cache_status(&sidecar.get(PATH).await) != "bfb; fwd=miss; stored" {
-        // The machine was busy for a lease.
+        // The machine may have been busy for a whole lease.
         until_lease(&sidecar, true).await;
     }
     drop(redis);
@@ -25,14 +25,14 @@ async fn what_stands_in_for_a_lost_bus_is_no_older_than_the_request_allows() {
         cache_status(&get_with_cache_control(&sidecar, "max-age=3600").await)
             .ends_with("; detail=bus-lost")
     );
-    let asked = upstream.received().len();
+    let requests = upstream.received().len();
     get_with_cache_control(&sidecar, "only-if-cached, max-age=0").await.problem("not-cached", 504);
-    assert_eq!(upstream.received().len(), asked);
+    assert_eq!(upstream.received().len(), requests);
     assert_eq!(
         cache_status(&get_with_cache_control(&sidecar, "max-age=0").await),
         "bfb; fwd=bypass"
     );
-    assert_eq!(upstream.received().len(), asked + 1);
+    assert_eq!(upstream.received().len(), requests + 1);
 }
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn a_sidecar_that_fails_without_the_lease_is_not_ready_before_it_holds_it(
     let upstream = Upstream::plain().await;
     counting(&upstream, "/42");
     for nth in 0..10 {
-        // Returns as soon as `/readyz` says 200.
+        // Returns as soon as `/readyz` answers 200.
         let sidecar = member(&redis, &upstream, &["--bus-loss", "fail", "--lease", "30s"]).await;
         let got = sidecar.get(PATH).await;
         assert_eq!(got.status, 200, "start {nth}: {}", got.text());

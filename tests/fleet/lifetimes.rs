@@ -1,5 +1,5 @@
-//! What one member keeps in Redis, another serves by its own file, and never in the place of what
-//! is newer.
+//! A dataset that one member keeps in Redis is served by another under its own domain file, and
+//! never replaces a newer one.
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, n, until_lease};
@@ -10,7 +10,7 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Longer than a busy machine stops a sidecar for.
+/// Longer than a busy machine pauses a sidecar.
 const LONG: [&str; 2] = ["--lease", "30s"];
 
 async fn member(redis: &Redis, domain: &DomainFile) -> Sidecar {
@@ -80,7 +80,7 @@ async fn no_store_keeps_nothing_of_what_it_finds_in_redis() {
     let (_redis, upstream, members) = fleet(2, &LONG).await;
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
-    // What is in Redis is asked for within 50 ms or not at all.
+    // A read from Redis may take 50 ms, so on a busy machine the first ones may fail.
     let found = async {
         while !cache_status(&get_with_cache_control(&members[1], "no-store, only-if-cached").await)
             .ends_with("detail=redis")

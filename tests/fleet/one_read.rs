@@ -1,5 +1,5 @@
-//! One read: a key that nobody has is collected once in the whole fleet, and a holder that dies is
-//! taken over.
+//! One read: a key that no tier holds is collected once in the whole fleet, and the claim of a dead
+//! holder is taken over.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::claims::OneRead;
 use crate::support::client::HttpVersion;
 use crate::support::upstream::Reply;
 
-/// Longer than a busy machine stops a sidecar for: without the lease each collects for itself.
+/// Longer than a busy machine pauses a sidecar: without the lease each collects for itself.
 const LONG: [&str; 2] = ["--lease", "30s"];
 
 #[tokio::test]
@@ -29,9 +29,9 @@ async fn a_cold_key_is_collected_once_for_the_fleet() {
     let datasets: std::collections::BTreeSet<_> =
         answers.iter().map(|got| got.header("bfb-dataset")).collect();
     assert!(answers.iter().all(|got| got.status == 200));
-    let asked = upstream.received().len();
-    assert!(datasets.len() <= asked, "{datasets:?} of {asked} reads");
-    reads.assert(asked, &redis, &members, None).await;
+    let requests = upstream.received().len();
+    assert!(datasets.len() <= requests, "{datasets:?} of {requests} reads");
+    reads.assert(requests, &redis, &members, None).await;
 }
 
 #[tokio::test]
@@ -41,17 +41,17 @@ async fn a_holder_that_dies_is_taken_over() {
     let reads = OneRead::of(&redis, &members).await;
     let (leader, others) = members.split_first().unwrap();
     let (mut consumer, path) = (leader.consumer(HttpVersion::Http1), PATH);
-    let asked = tokio::spawn(async move { consumer.get(path).await });
+    let response = tokio::spawn(async move { consumer.get(path).await });
     upstream.requests(1).await;
     let (answers, ()) =
         tokio::join!(join_all(others.iter().map(|member| member.get(PATH))), async {
             leader.signal("KILL");
-            assert!(asked.await.unwrap().is_err(), "its consumer lost its sidecar");
+            assert!(response.await.unwrap().is_err(), "its consumer lost its sidecar");
         });
     assert!(answers.iter().all(|got| got.text() == r#"{"part":1}"#), "{answers:?}");
-    let asked = upstream.received().len();
-    assert!(asked >= 2, "the one that died, and once more");
-    reads.assert(asked, &redis, &members, Some(0)).await;
+    let response = upstream.received().len();
+    assert!(response >= 2, "the one that died, and once more");
+    reads.assert(response, &redis, &members, Some(0)).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
-//! A token under fire: readers ask with the token of the next invalidation, over and over, while it
-//! comes in.
+//! Tokens under load: readers send the token of the next invalidation, over and over, until it is
+//! applied.
 //!
-//! A hit says that what the token names is applied, so it may hold nothing older. Whether reading
-//! looks first at what is applied or at what is believed shows only where an invalidation is
-//! applied between the two.
+//! A hit promises that the token's entry is applied, so it may hold nothing older. If a read
+//! checked the dataset before the token instead of after it, only an invalidation that is applied
+//! between the two checks would show that.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +33,8 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
     for sidecar in [&writer, &read] {
         until_lease(sidecar, true).await;
     }
-    let first = writer.send_admin(write("/invalidate", &super::asked())).await.json();
+    let first =
+        writer.send_admin(write("/invalidate", &super::customer_invalidation())).await.json();
     let (epoch, seq) = first["token"].as_str().unwrap().split_once('-').unwrap();
     let epoch = epoch.to_owned();
     let before = seq.parse::<u64>().unwrap();
@@ -46,18 +47,21 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
             let mut hits = 0;
             let mut next = 1;
             while next <= INVALIDATIONS {
-                let asked = next;
-                let token = format!("bfb-after: {epoch}-{}\r\n", before + asked);
+                let number_of_token = next;
+                let token = format!("bfb-after: {epoch}-{}\r\n", before + number_of_token);
                 wire.ask(&wire::get(PATH, &token)).await.unwrap();
                 let answer = wire.answer().await.unwrap();
                 assert_eq!(answer.status, 200, "{}", answer.text());
-                // What is written is invalidated next, so that is the token to ask with.
+                // A written number is invalidated next, so the next request carries that token.
                 next = number.load(Ordering::SeqCst).max(next);
                 let status = answer.header("cache-status");
                 if status.starts_with("bfb; hit") {
                     let got = super::n(&answer.text());
-                    assert!(got >= asked, "{got} with the token of {asked}: {status}");
-                    (hits, next) = (hits + 1, next.max(asked + 1));
+                    assert!(
+                        got >= number_of_token,
+                        "{got} with the token of {number_of_token}: {status}"
+                    );
+                    (hits, next) = (hits + 1, next.max(number_of_token + 1));
                 }
             }
             hits
@@ -65,7 +69,8 @@ async fn a_hit_with_a_token_is_never_older_than_the_token() {
     }
     for n in 1..=INVALIDATIONS {
         number.store(n, Ordering::SeqCst);
-        let sent = writer.send_admin(write("/invalidate", &super::asked())).await.json();
+        let sent =
+            writer.send_admin(write("/invalidate", &super::customer_invalidation())).await.json();
         assert_eq!(sent["token"], format!("{epoch}-{}", before + n));
     }
     let hits: u64 = readers.join_all().await.into_iter().sum();

@@ -1,5 +1,5 @@
-//! The Redis tier: what one sidecar has collected, another serves, as long as it is believed; and a
-//! Redis that fails or does not answer fails no request.
+//! The Redis tier: a dataset that one sidecar has collected is served by another, as long as it is
+//! valid; and a Redis that fails or does not answer fails no request.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Waits until Redis keeps what was collected: nobody's answer waits for that.
+/// Waits until Redis keeps the collected datasets: answers do not wait for that.
 pub(super) async fn until_kept(sidecar: &Sidecar, answers: u32) {
-    let kept = async {
+    let stored = async {
         while sidecar.metric("bfb_redis_stored_total", &[]).await != Some(f64::from(answers)) {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(TEST_TIMEOUT, kept).await.is_ok(), "Redis never kept it");
+    assert!(tokio::time::timeout(TEST_TIMEOUT, stored).await.is_ok(), "Redis never kept it");
 }
 
 fn is_from(how: &str, tier: &str) -> bool {
@@ -42,7 +42,7 @@ async fn what_one_member_has_collected_another_serves_as_the_same_dataset() {
     assert!(is_from(cache_status(&members[1].get(PATH).await), "memory"));
     assert_eq!(upstream.received().len(), 1);
     assert_eq!(members[1].metric("bfb_cache_hits_total", &[("tier", "redis")]).await, Some(1.0));
-    // Its validator came along: it is asked for conditionally.
+    // The validators are stored with the dataset: the request is conditional.
     members[1].send(with_header(get(PATH), "cache-control", "no-cache")).await.dataset();
     assert_eq!(upstream.received()[1].header("if-none-match"), "\"1\"");
 }
@@ -53,11 +53,11 @@ async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
     upstream.answers("/42", [Reply::json("\"secret\"").etag("\"e1\"")]);
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
-    let looked = members[1].admin("/datasets/customer/42").await;
-    assert!(!looked.text().contains("secret"), "{}", looked.text());
-    let looked = looked.json();
-    assert_eq!(looked["memory"], json!(null));
-    let redis = &looked["redis"];
+    let shown = members[1].admin("/datasets/customer/42").await;
+    assert!(!shown.text().contains("secret"), "{}", shown.text());
+    let shown = shown.json();
+    assert_eq!(shown["memory"], json!(null));
+    let redis = &shown["redis"];
     assert_eq!((&redis["readable"], &redis["parts"][0]["etag"]), (&json!(true), &json!("\"e1\"")));
     assert!(
         redis["ttl_seconds"].as_u64().unwrap() > 30 && redis["bytes"].as_u64().unwrap() > 0,
@@ -68,8 +68,8 @@ async fn where_a_dataset_lives_can_be_looked_at_without_its_data() {
         "secret"
     );
     invalidate(&members[1], "fleet").await;
-    let looked = members[1].admin("/datasets/customer/42").await.json();
-    assert_eq!(looked["redis"], json!(null));
+    let shown = members[1].admin("/datasets/customer/42").await.json();
+    assert_eq!(shown["redis"], json!(null));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_member_that_comes_later_is_warm_and_knows_its_age() {
     let (redis, upstream, members) = fleet(1, &[]).await;
     members[0].get(PATH).await.dataset();
     until_kept(&members[0], 1).await;
-    // Nothing to wait for but time itself: the dataset grows old.
+    // There is no event to wait for: the dataset gets older.
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     let late = member(&redis, &upstream, &[]).await;
     until_lease(&late, true).await;
@@ -163,7 +163,7 @@ async fn a_redis_that_does_not_answer_holds_nobody_up_for_long() {
         upstream.answers(&format!("/{key}"), [Reply::json("1")]);
         sidecar.get(&format!("/v2/customers/{key}")).await.dataset();
     }
-    // Each may wait for one bounded question; most do not even that, once it is known to be slow.
+    // Each may wait for one bounded read; once Redis is found slow, most do not even send one.
     assert!(began.elapsed() < TEST_TIMEOUT / 2, "{:?}", began.elapsed());
     redis.resume();
     assert_eq!(sidecar.get("/v2/customers/7").await.status, 200);

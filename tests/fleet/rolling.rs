@@ -19,8 +19,8 @@ async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
 }
 
 async fn invalidate(sidecar: &Sidecar, what: &str, names: &[&str]) -> serde_json::Value {
-    let asked = json!({"domain": "customer", what: names, "wait": "fleet", "timeout": "30s"});
-    let got = sidecar.send_admin(write("/invalidate", &asked)).await;
+    let request = json!({"domain": "customer", what: names, "wait": "fleet", "timeout": "30s"});
+    let got = sidecar.send_admin(write("/invalidate", &request)).await;
     assert_eq!(got.status, 200, "{}", got.text());
     got.json()
 }
@@ -43,7 +43,7 @@ async fn no_answer_is_without_the_new_source_from_a_pod_that_has_the_new_file() 
         assert_eq!(got.json()["added"], "new", "{}", cache_status(&got));
         assert!(first.get(PATH).await.json().get("added").is_none());
     }
-    // An invalidation goes by key, for all plans.
+    // An invalidation names keys, and applies to all plans.
     let before = second.get(PATH).await.json()["part"]["n"].as_u64().unwrap();
     invalidate(&first, "keys", &["42"]).await;
     for sidecar in [&first, &second] {
@@ -84,7 +84,8 @@ async fn a_rolling_change_of_the_lease_waits_for_the_longest() {
     let before = long.get(PATH).await.json()["part"]["n"].as_u64().unwrap();
     invalidate(&short, "keys", &["42"]).await;
     assert!(long.get(PATH).await.json()["part"]["n"].as_u64().unwrap() > before);
-    // One with the longer lease falls silent: who has a short one waits for that longer one.
+    // A member with the longer lease is paused: a member with a short one waits for that longer
+    // lease.
     long.signal("STOP");
     let done = invalidate(&short, "keys", &["42"]).await;
     assert_eq!(done["silent"].as_array().map(Vec::len), Some(1), "{done}");

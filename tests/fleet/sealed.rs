@@ -1,5 +1,5 @@
-//! `--seal-key`: what is kept on a shared server can be read by nobody without a key, and keys
-//! change without a gap.
+//! `--seal-key`: datasets on a shared server cannot be read without a key, and keys change without
+//! an interruption.
 
 use super::redis_tier::until_kept;
 use super::{PATH, member, until_lease};
@@ -39,7 +39,7 @@ impl Sealed {
     }
 }
 
-/// What Redis has, which is asked within 50 ms or not at all: on a busy machine, not at once.
+/// The answer from Redis. A read may take 50 ms, so on a busy machine the first ones may fail.
 async fn from_redis(sidecar: &Sidecar) -> ClientResponse {
     let found = async {
         loop {
@@ -53,7 +53,7 @@ async fn from_redis(sidecar: &Sidecar) -> ClientResponse {
     tokio::time::timeout(TEST_TIMEOUT, found).await.expect("what is in Redis was never read")
 }
 
-/// Asks for what Redis has until it has been found unreadable.
+/// Requests the dataset until it was found unreadable in Redis.
 async fn until_unreadable(sidecar: &Sidecar) {
     let unreadable = async {
         while sidecar.metric("bfb_redis_unreadable_total", &[]).await < Some(1.0) {
@@ -128,10 +128,10 @@ async fn a_file_without_a_key_is_refused_at_the_start() {
     let url = fleet.redis.url();
     let setup = Setup::of(&[&domain]).insecure().args(&["--redis", &url, "--seal-key", &empty]);
     let output = setup.refused().await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(64), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
     assert!(
-        said.contains("expected a key, met none") && said.contains("openssl rand -hex 32"),
-        "{said}"
+        stderr.contains("expected a key, met none") && stderr.contains("openssl rand -hex 32"),
+        "{stderr}"
     );
 }

@@ -1,5 +1,5 @@
-//! Sharing never costs an answer, in a fleet: neither without the lease, nor where another holds
-//! the claim.
+//! Sharing never costs an answer, in a fleet: neither without the lease, nor beside another
+//! member's claim.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// Before any collection has ended, half of it is kept beside another's claim, and three quarters
-/// for a flight that waits: what a busy machine has to answer in.
+/// Before any collection has ended, half of the deadline is kept beside another's claim, and three
+/// quarters for a flight that waits: in this time a busy machine has to answer.
 const DEADLINE: &str = "deadline: 8s";
 
 async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
@@ -27,8 +27,8 @@ async fn member(redis: &Redis, domain: &DomainFile, args: &[&str]) -> Sidecar {
     sidecar
 }
 
-/// What the caller of a flight that hangs is told in the end, and what `others` were told before
-/// that: they ask as soon as the source has the flight's request.
+/// The final answer to the caller of a flight that hangs, and the answers to `others` before that:
+/// they send their requests as soon as the source has the flight's request.
 async fn beside_a_flight_that_hangs<T>(
     holder: &Sidecar,
     upstream: &Upstream,
@@ -84,7 +84,7 @@ async fn a_member_does_not_wait_for_the_claim_of_one_whose_source_hangs() {
     let upstream = Upstream::plain().await;
     upstream.answers("/42", [Reply::never(), Reply::json("1")]);
     let domain = file(&upstream, "{ttl: 60s}").head(DEADLINE);
-    // Longer than a busy machine stops a sidecar for.
+    // Longer than a busy machine pauses a sidecar.
     let (holder, other) = (
         member(&redis, &domain, &["--lease", "30s"]).await,
         member(&redis, &domain, &["--lease", "30s"]).await,
@@ -147,17 +147,18 @@ async fn where_collections_take_most_of_the_deadline_redis_is_read_all_the_same(
     let domain = file(&upstream, "{ttl: 60s}").head("deadline: 12s");
     let one = member(&redis, &domain, &["--lease", "30s"]).await;
     let two = member(&redis, &domain, &["--lease", "30s"]).await;
-    // It is known by then that nothing can be spared of the deadline.
-    let (known, kept) = tokio::join!(two.get("/v2/customers/7"), one.get(PATH));
-    assert_eq!((known.status, kept.status), (200, 200));
+    // After this, collections are known to be so slow that nothing of the deadline can be spared.
+    let (slow_collection, stored) = tokio::join!(two.get("/v2/customers/7"), one.get(PATH));
+    assert_eq!((slow_collection.status, stored.status), (200, 200));
     super::redis_tier::until_kept(&one, 1).await;
     let got = two.get(PATH).await;
-    // Redis is asked within 50 ms or not at all; then it was collected.
+    // A read from Redis may take 50 ms; if it took longer, the sidecar collected.
     let is_from_redis = cache_status(&got).ends_with("detail=redis");
     let faults =
         two.metric("bfb_redis_faults_total", &[("kind", "slow")]).await.unwrap_or_default();
     assert!(is_from_redis || faults > 0.0, "{}", cache_status(&got));
-    // What is there is too old: it claims the key before it collects, though no time can be spared.
+    // The cached dataset is too old: the sidecar claims the key before it collects, though no time
+    // can be spared.
     let got = get_with_cache_control(&two, "max-age=1").await;
     assert_eq!(got.text(), r#"{"part":{"n":2}}"#);
     let missed = two.metric("bfb_claims_missed_total", &[]).await.unwrap();

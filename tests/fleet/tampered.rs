@@ -1,5 +1,5 @@
-//! A sidecar believes of what stands in Redis no more than its own file and what it has applied
-//! allow.
+//! A sidecar checks datasets of Redis against its own domain file and the entries that it has
+//! applied.
 
 use super::redis_tier::until_kept;
 use super::{PATH, fleet, invalidate, n};
@@ -8,7 +8,7 @@ use crate::support::client::TEST_TIMEOUT;
 use crate::support::redis::Redis;
 use crate::support::sidecar::Sidecar;
 
-/// Longer than a busy machine stops a sidecar for.
+/// Longer than a busy machine pauses a sidecar.
 const LONG: [&str; 2] = ["--lease", "30s"];
 
 fn dataset_key(redis: &Redis) -> String {
@@ -16,8 +16,8 @@ fn dataset_key(redis: &Redis) -> String {
     keys.into_iter().next().unwrap()
 }
 
-/// Asks for what Redis has until the metric says what became of it: Redis is asked for 50 ms or not
-/// at all.
+/// Requests the dataset from Redis until the metric counts its rejection. A read may take 50 ms, so
+/// on a busy machine the first ones may fail.
 async fn until_judged(sidecar: &Sidecar, metric: &str) {
     let judged = async {
         while sidecar.metric(metric, &[]).await < Some(1.0) {

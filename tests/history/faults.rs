@@ -18,7 +18,7 @@ use crate::support::redis::Redis;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::wire;
 
-/// The ttl of a domain, and what a reload may make of it.
+/// The ttl of a domain, and the values that a reload may set.
 pub(super) const TTL: &str = "20s";
 const TTLS: [&str; 3] = ["0s", "100ms", "2s"];
 
@@ -28,7 +28,7 @@ const TRIM_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct SidecarRecipe {
     pub(super) domains: Vec<DomainFile>,
     pub(super) lease: Duration,
-    /// Another build of the program, and the guard that it shall go without.
+    /// Another build of the program, and the guard that it shall remove.
     pub(super) without: Option<(PathBuf, String)>,
 }
 
@@ -38,9 +38,9 @@ pub(super) struct Fleet {
     recipe: SidecarRecipe,
     redis: Redis,
     members: Vec<Member>,
-    /// Sidecars that were told to stop.
+    /// Sidecars that are being shut down.
     leaving: JoinSet<()>,
-    /// Who shortens the log.
+    /// The task that trims the log.
     trimming: JoinSet<()>,
     rng: fastrand::Rng,
 }
@@ -51,7 +51,7 @@ struct Member {
     life: usize,
 }
 
-/// One end of a fault.
+/// The beginning or the end of a fault.
 #[derive(Debug, Clone, Copy)]
 enum Edge {
     Begins,
@@ -67,7 +67,7 @@ impl SidecarRecipe {
                 Setup::of_program(program, &domains).env("BFB_TEST_WITHOUT_GUARD", guard)
             }
         };
-        // The user whom the list of permissions in `docs/redis.md` makes.
+        // The user that the list of permissions in `docs/redis.md` makes.
         let redis = format!("redis://bfb:secret@{}", link.addr());
         let lease = format!("{}ms", self.lease.as_millis());
         setup
@@ -100,7 +100,7 @@ impl Fleet {
         fleet
     }
 
-    /// From now on this process is asked.
+    /// From now on readers and writers send requests to this process.
     fn announce(&self, number: usize) {
         let Member { sidecar, life, .. } = &self.members[number];
         let listen = sidecar.listen();
@@ -108,7 +108,7 @@ impl Fleet {
         self.world.set(number, Some(Place { member: number, life: *life, listen, admin }));
     }
 
-    /// Carries out the schedule, which began with the book, until it is done or the run is over.
+    /// Carries out the schedule, which began with the oracle, until it is done or the run is over.
     pub(super) async fn run_schedule(&mut self, steps: &[Step]) {
         let began = Instant::now().checked_sub(self.world.oracle.now()).unwrap();
         let mut edges: Vec<_> = steps
@@ -200,7 +200,7 @@ impl Fleet {
             Fault::Trim | Fault::EndlessClaims => self.trimming.shutdown().await,
             Fault::SourceHangs => drop(self.world.sources_answer.send_replace(true)),
             Fault::Reload => self.reload(step.member, TTL),
-            // What was on its way over a link that fades is swallowed with what follows it.
+            // Bytes on their way over a link that fades are swallowed with those after them.
             Fault::Fade | Fault::Replace | Fault::Flush | Fault::Subscribers => {}
         }
     }
@@ -214,7 +214,7 @@ impl Fleet {
         sidecar.signal("HUP");
     }
 
-    /// The old one goes on answering whoever is still there, until it has drained.
+    /// The old process goes on answering its connections until it has drained.
     async fn replace(&mut self, number: usize) {
         let member = &mut self.members[number];
         member.sidecar.signal("TERM");
@@ -228,7 +228,8 @@ impl Fleet {
         });
     }
 
-    /// Every fault is over: everybody holds their lease again, all acknowledge, and memory answers.
+    /// Every fault is over: all members hold their leases again, all acknowledge, and memory
+    /// answers.
     pub(super) async fn wait_recovered(&mut self) {
         while self.leaving.join_next().await.is_some() {}
         let healthy = async {
@@ -261,18 +262,21 @@ impl Fleet {
         }
     }
 
-    /// An invalidation that everybody has reported; those who were killed are waited for once.
+    /// An invalidation that all members have reported; killed ones are waited for once.
     async fn all_acknowledge(&self, domain: &str) {
-        let asked =
+        let invalidation =
             serde_json::json!({"domain": domain, "all": true, "wait": "fleet", "timeout": "10s"});
-        let here = u64::try_from(self.members.len()).unwrap();
+        let members = u64::try_from(self.members.len()).unwrap();
         loop {
             let admin = self.members[0].sidecar.admin_address();
-            let answer =
-                wire::once(admin, &wire::post("/invalidate", &asked), TEST_TIMEOUT).await.unwrap();
-            let told: Value = serde_json::from_slice(&answer.body).unwrap();
-            assert_eq!(answer.status, 200, "{told}");
-            if told["silent"] == serde_json::json!([]) && told["sidecars"] == here {
+            let answer = wire::once(admin, &wire::post("/invalidate", &invalidation), TEST_TIMEOUT)
+                .await
+                .unwrap();
+            let acknowledgement: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(answer.status, 200, "{acknowledgement}");
+            if acknowledgement["silent"] == serde_json::json!([])
+                && acknowledgement["sidecars"] == members
+            {
                 return;
             }
         }
@@ -294,7 +298,7 @@ impl Fleet {
     }
 }
 
-/// Leaves of each log what nobody may rely on.
+/// Trims each log to its last entry; no member may rely on older ones.
 async fn trim(redis: String) {
     let mut redis =
         redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
@@ -307,12 +311,12 @@ async fn trim(redis: String) {
     }
 }
 
-/// What a domain file says of the cache.
+/// The section `cache` of a domain file.
 pub(super) fn cache_of(ttl: &str) -> String {
     format!("cache: {{ttl: {ttl}, tags: '[.a.tag]'}}")
 }
 
-/// Takes its end from each claim that there is.
+/// Removes the expiry of each claim.
 async fn keep_claims(redis: String) {
     let mut redis =
         redis::Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();

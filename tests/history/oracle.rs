@@ -1,4 +1,4 @@
-//! What was written and what was acknowledged, and the judgement of each answer by it.
+//! The numbers that were written and acknowledged, and the judgement of each answer by them.
 //!
 //! Every key has one number that only goes up; both sources show it. A read notes the highest
 //! number acknowledged *before its first byte left*: its floor. An answer below its floor breaks
@@ -19,7 +19,7 @@ pub(super) const DOMAINS: [&str; 2] = ["complete", "snapshot"];
 pub(super) const KEYS: usize = 24;
 /// The tags of a domain: a key carries its own number modulo this.
 pub(super) const TAGS: usize = 6;
-/// Datasets whose content is remembered, the latest of each place in the table.
+/// Datasets whose content is remembered, the latest for each index of the table.
 const DATASETS: usize = 1 << 14;
 
 /// One key of one domain.
@@ -29,7 +29,7 @@ pub(super) struct Subject {
     pub(super) key: usize,
 }
 
-/// What an answer says of its subject: one number from each source.
+/// The numbers in an answer: one from each source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PartNumbers {
     a: u64,
@@ -52,30 +52,30 @@ pub(super) struct PendingRead {
     pub(super) version: Version,
     /// Since the run began; taken before the request was written.
     pub(super) began: Duration,
-    /// Nothing older may be answered.
+    /// The answer may not be older than this number.
     pub(super) floor: u64,
-    /// What a cache answers with is at most so many seconds old.
+    /// A cached answer may be at most so many seconds old.
     pub(super) max_age: Option<u64>,
 }
 
-/// The book.
+/// The state of all subjects.
 pub(super) struct Oracle {
     began: Instant,
     rows: Vec<Row>,
-    /// The subject that was acknowledged last: the one to ask about.
+    /// The subject that was acknowledged last: the one that readers prefer.
     latest: AtomicUsize,
     /// By the dataset's id, modulo [`DATASETS`].
     datasets: Vec<Mutex<Option<Dataset>>>,
-    /// Ids that were met in both versions.
+    /// Ids that were seen in both versions.
     both: AtomicU64,
 }
 
 #[derive(Default)]
 struct Row {
-    /// What the sources show.
+    /// The number that the sources show.
     number: AtomicU64,
     acknowledged: AtomicU64,
-    /// For the report: when, and through whom.
+    /// For the report: the time of the acknowledgement, and its sidecar.
     note: Mutex<String>,
 }
 
@@ -120,7 +120,7 @@ impl Subject {
         Self { domain: rng.usize(..DOMAINS.len()), key: rng.usize(..KEYS) }
     }
 
-    /// All of a domain.
+    /// All subjects of a domain.
     pub(super) fn of(domain: usize) -> impl Iterator<Item = Self> {
         (0..KEYS).map(move |key| Self { domain, key })
     }
@@ -157,7 +157,7 @@ impl Oracle {
         self.began.elapsed()
     }
 
-    /// What the sources show of a subject.
+    /// The number that the sources show for a subject.
     pub(super) fn number(&self, subject: Subject) -> u64 {
         self.rows[subject.row()].number.load(Ordering::SeqCst)
     }
@@ -167,7 +167,8 @@ impl Oracle {
         self.rows[subject.row()].number.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// What an invalidation that is sent after this call makes sure of, once it is acknowledged.
+    /// The numbers that an invalidation guarantees, once it is acknowledged, if it is sent after
+    /// this call.
     pub(super) fn current_numbers(
         &self,
         subjects: impl IntoIterator<Item = Subject>,
@@ -175,7 +176,7 @@ impl Oracle {
         subjects.into_iter().map(|subject| (subject, self.number(subject))).collect()
     }
 
-    /// These are acknowledged as of now.
+    /// Records these numbers as acknowledged now.
     pub(super) fn acknowledge(&self, numbers: &HashMap<Subject, u64>, by: &str) {
         for (subject, number) in numbers {
             let row = &self.rows[subject.row()];
@@ -193,24 +194,24 @@ impl Oracle {
         Subject { domain: row / KEYS, key: row % KEYS }
     }
 
-    /// The last acknowledgement of a subject, in words.
+    /// A description of the last acknowledgement of a subject.
     pub(super) fn acknowledgement_note(&self, subject: Subject) -> String {
         self.rows[subject.row()].note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ids of datasets that were compared across versions.
+    /// The number of datasets that were compared across versions.
     pub(super) fn compared_across_versions(&self) -> u64 {
         self.both.load(Ordering::Relaxed)
     }
 
-    /// Begins a read: whatever is acknowledged by now is its floor.
+    /// Begins a read: the number that is acknowledged by now is its floor.
     pub(super) fn begin_read(&self, subject: Subject, version: Version) -> PendingRead {
         let began = self.now();
         let floor = self.rows[subject.row()].acknowledged.load(Ordering::SeqCst);
         PendingRead { subject, version, began, floor, max_age: None }
     }
 
-    /// Judges a 200: what it breaks, in words.
+    /// Judges a 200; the error describes the broken promise.
     pub(super) fn judge(&self, read: &PendingRead, answer: &Answer) -> Result<(), String> {
         let Some(pair) = pair(read, &answer.body) else {
             return Err("not complete: a part is missing or strange".into());
@@ -244,9 +245,9 @@ impl Oracle {
     /// Answers with the same id never disagree.
     fn compare(&self, new: Dataset) -> Result<(), String> {
         let place = usize::try_from(new.id % DATASETS as u128).unwrap_or_default();
-        let mut known = self.datasets[place].lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(old) = known.as_mut().filter(|old| old.id == new.id) else {
-            *known = Some(new);
+        let mut remembered = self.datasets[place].lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = remembered.as_mut().filter(|old| old.id == new.id) else {
+            *remembered = Some(new);
             return Ok(());
         };
         if (old.subject, old.pair) != (new.subject, new.pair) {
@@ -282,7 +283,7 @@ mod tests {
     const SUBJECT: Subject = Subject { domain: 0, key: 5 };
     const SNAPSHOT: Subject = Subject { domain: 1, key: 5 };
 
-    /// A book in which `subject` was written so often, and so much of it acknowledged.
+    /// An oracle whose `subject` was written so often, and so much of it acknowledged.
     fn oracle(subject: Subject, written: u64, acknowledged: u64) -> Oracle {
         let book = Oracle::new();
         (0..written).for_each(|_| book.write(subject));

@@ -1,9 +1,10 @@
-//! Readers: everywhere, all the time, and most eagerly about what has just been acknowledged.
+//! Readers: at all sidecars, all the time, and most often of the subject that was acknowledged
+//! last.
 //!
-//! A reader keeps its connection for a while, then asks another sidecar. It has little patience: a
-//! sidecar that stands still is left with the question, whose answer is judged whenever it comes,
-//! and the reader goes on elsewhere and comes back. So questions pile up before a paused sidecar
-//! that were asked long after its lease was over.
+//! A reader keeps its connection for a while, then changes to another sidecar. It has little
+//! patience: it leaves its request at a paused sidecar, whose answer is judged whenever it comes,
+//! and the reader goes on elsewhere and comes back. So many requests queue at a paused sidecar that
+//! were sent long after its lease was over.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,7 @@ use crate::support::wire::{self, Wire};
 
 /// How long a reader waits for one answer before it goes elsewhere.
 const PATIENCE: Duration = Duration::from_millis(150);
-/// What a reader says of the cache, once in so many reads; what comes from a cache is no older than
-/// that.
+/// The `Cache-Control` of one read in so many; a cached answer is no older than the number.
 const CACHE_CONTROLS: [(&str, Option<u64>); 5] = [
     ("no-store", None),
     ("no-cache", None),
@@ -27,13 +27,13 @@ const CACHE_CONTROLS: [(&str, Option<u64>); 5] = [
     ("only-if-cached, max-age=2", Some(2)),
 ];
 const CACHE_CONTROL_ONE_IN: u32 = 8;
-/// The most reads before a reader asks another sidecar.
+/// The most reads before a reader changes to another sidecar.
 const STAY_MAX: usize = 200;
 
 /// Reads until the run is over, at most once in `gap`.
 pub(super) async fn reader(world: Arc<World>, mut rng: fastrand::Rng, gap: Duration) {
     let mut tally = Tally::default();
-    // Not a wait for something to happen: a reader's pace is the load that is asked for.
+    // This is not a wait for an event: a reader's pace is the load of the run.
     let mut pace = interval(gap);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !world.over.is_cancelled() {
@@ -99,7 +99,7 @@ async fn exchange(wire: &mut Wire, request: &str) -> std::io::Result<wire::Answe
     wire.answer().await
 }
 
-/// The other version of what was read before, what was acknowledged last, or anything.
+/// The other version of the last read, the subject that was acknowledged last, or any subject.
 fn next_subject(
     world: &World,
     before: Option<Subject>,

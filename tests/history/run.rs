@@ -21,20 +21,20 @@ const MEMBERS: usize = 5;
 const WRITERS: usize = 4;
 /// Short, so that much happens in a short time.
 const LEASE: Duration = Duration::from_millis(800);
-/// How much of the schedule before a finding is shown.
+/// The part of the schedule before a finding that the report shows.
 const AROUND: Duration = Duration::from_secs(8);
 
-/// What is to be run.
+/// The settings of a run.
 pub(super) struct Plan {
     seed: u64,
     length: Duration,
     readers: usize,
-    /// Between two reads of a reader.
+    /// The time between two reads of a reader.
     gap: Duration,
     without: Option<(PathBuf, String)>,
 }
 
-/// What came of it.
+/// The results of a run.
 pub(super) struct Report {
     seed: u64,
     lasted: Duration,
@@ -62,13 +62,13 @@ impl Plan {
         }
     }
 
-    /// Over another build of the program, which goes without a guard.
+    /// The same over another build of the program, without a guard.
     pub(super) fn without(self, program: PathBuf, guard: &str) -> Self {
         Self { without: Some((program, guard.to_owned())), ..self }
     }
 }
 
-/// Runs it. It ends early where something is found.
+/// Runs the plan. It ends early at the first finding.
 pub(super) async fn run(plan: Plan) -> Report {
     let sources = [Upstream::plain().await, Upstream::plain().await];
     let world = World::new(MEMBERS);
@@ -114,8 +114,8 @@ pub(super) async fn run(plan: Plan) -> Report {
     }
 }
 
-/// Both sources show the numbers of the book, some of them after a while: what is on its way may be
-/// outdated there.
+/// Both sources show the numbers of the oracle, some of them after a while: an answer may be
+/// outdated by the time it arrives.
 fn serve_numbers(world: &Arc<World>, sources: &[Upstream; 2]) {
     for subject in (0..DOMAINS.len()).flat_map(Subject::of) {
         for (at, source) in sources.iter().enumerate() {
@@ -156,12 +156,12 @@ fn domains(sources: &[Upstream; 2]) -> Vec<DomainFile> {
 }
 
 impl Report {
-    /// A run that met nothing has shown nothing.
+    /// Asserts that the run had enough reads, hits and faults to show anything.
     pub(super) fn has_seen_enough(&self) {
         let seconds = self.lasted.as_secs();
         let tally = &self.tally;
-        let enough = |what: &str, met: u64, least: u64| {
-            assert!(met >= least, "{what}: {met}, expected {least}\n{self}");
+        let enough = |what: &str, count: u64, least: u64| {
+            assert!(count >= least, "{what}: {count}, expected {least}\n{self}");
         };
         enough("reads", tally.all("read"), 50 * seconds);
         enough("hits", tally.beginning("read", "hit"), tally.all("read") / 10);
@@ -183,7 +183,7 @@ impl Report {
         assert!(failed.is_empty(), "requests failed: {failed:?}\n{self}");
     }
 
-    /// The time until the first finding, and what it is, in short.
+    /// The time until the first finding, and its first line.
     pub(super) fn first(&self) -> Option<(Duration, &str)> {
         let first = self.findings.first()?;
         Some((first.at, first.text.lines().next().unwrap_or_default()))

@@ -1,8 +1,8 @@
-//! What breaks when: a schedule of faults that follows from its seed alone.
+//! The times of all faults: a schedule that follows from its seed alone.
 //!
-//! Faults come in episodes of three at a time, with calm between them in which a healthy fleet
-//! finds itself again. They are dealt like cards from a shuffled deck, so that a short run meets
-//! nearly every one of them, and a long one each of them often and in ever new company.
+//! Faults come in episodes of three at a time, with calm between them in which the fleet recovers.
+//! They are dealt like cards from a shuffled deck, so that a short run has nearly every one of
+//! them, and a long one has each of them often and in ever new combinations.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,55 +13,55 @@ use crate::support::link::{Cut, Direction, LinkSpeed};
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The link is down: connections end, new ones too.
+    /// The link is down: its connections end, and new ones too.
     Cut(Cut),
-    /// Its connections end once.
+    /// The link's connections end once.
     Drop(Cut),
-    /// It delays what it carries.
+    /// The link delays its bytes.
     Late,
-    /// It delays what it carries, and then swallows what comes down: the last answers that arrived
+    /// The link delays its bytes, and then swallows those from Redis: the last answers that arrived
     /// are old already.
     Fade,
-    /// It carries a trickle.
+    /// The link carries a trickle.
     Trickle,
-    /// One way of its connections ends, the other goes on.
+    /// One direction of the link's connections ends, the other goes on.
     HalfClose(Direction),
-    /// It swallows what goes up, or down, or both.
+    /// The link swallows bytes to Redis, or from it, or both.
     BlackHole(Option<Direction>),
-    /// The sidecar stands still (SIGSTOP).
+    /// The sidecar is paused (SIGSTOP).
     Pause,
-    /// It dies (SIGKILL), and another takes its place.
+    /// The sidecar is killed (SIGKILL), and a new process replaces it.
     Kill,
-    /// It is told to stop (SIGTERM) while another takes its place.
+    /// The sidecar is shut down (SIGTERM) while a new process replaces it.
     Replace,
-    /// Redis dies and comes back with the data that it had.
+    /// Redis is killed and comes back with its data.
     RedisWithData,
-    /// It comes back with data that is older than what it had.
+    /// Redis comes back with data that is older than at its end.
     RedisWithOldData,
-    /// It comes back with nothing.
+    /// Redis comes back empty.
     RedisWithoutData,
-    /// It stands still.
+    /// Redis is paused.
     RedisPause,
-    /// FLUSHALL.
+    /// Redis runs FLUSHALL.
     Flush,
-    /// Every subscriber is thrown out, as one that was too slow is.
+    /// Redis closes every subscriber's connection, as it does to slow ones.
     Subscribers,
-    /// The log's stream forgets all but its last entry, again and again.
+    /// The log's stream is trimmed to its last entry, again and again.
     Trim,
-    /// Claims in Redis are made to have no end, again and again.
+    /// Claims in Redis lose their expiry, again and again.
     EndlessClaims,
-    /// Half of what the sources are asked is answered only once this is over.
+    /// Half of the requests to the sources are answered only once this fault is over.
     SourceHangs,
-    /// The sidecar's domain files come to say another ttl.
+    /// The sidecar's domain files get another ttl.
     Reload,
 }
 
-/// When, whom, what.
+/// A fault with its time and its sidecar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) from: Duration,
     pub(super) until: Duration,
-    /// Whom it concerns; Redis concerns everybody.
+    /// The sidecar; a fault of Redis concerns all.
     pub(super) member: usize,
     pub(super) fault: Fault,
 }
@@ -108,18 +108,18 @@ impl Fault {
         )
     }
 
-    /// Its name, for those who count.
+    /// The name under which the tally counts the fault.
     pub(super) fn name(self) -> String {
         format!("{self:?}").to_lowercase().replace(['(', ')'], " ").trim().to_owned()
     }
 
-    /// How a link is slowed.
+    /// The speed of a slowed link.
     pub(super) fn pace(self, rng: &mut fastrand::Rng) -> LinkSpeed {
         let late =
             |millis| LinkSpeed { delay: Duration::from_millis(millis), bytes_per_second: None };
         match self {
             Self::Late => late(rng.u64(5..300)),
-            // An answer that comes so late still counts.
+            // An answer with this delay still counts.
             Self::Fade => late(rng.u64(30..50)),
             Self::Trickle => LinkSpeed {
                 delay: Duration::ZERO,
@@ -129,7 +129,7 @@ impl Fault {
         }
     }
 
-    /// How long it lasts: some of them are over before the lease is, most are not.
+    /// The duration of the fault: some are shorter than the lease, most are longer.
     fn lasts(self, lease: Duration, rng: &mut fastrand::Rng) -> Duration {
         match self {
             Self::Pause => lease.mul_f64(1.1 + rng.f64() * 1.5),
@@ -141,10 +141,11 @@ impl Fault {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, until, member, fault } = self;
-        let whom = if fault.is_redis() { String::new() } else { format!(" of sidecar {member}") };
+        let of_sidecar =
+            if fault.is_redis() { String::new() } else { format!(" of sidecar {member}") };
         write!(
             f,
-            "{:8.3} … {:8.3}  {}{whom}",
+            "{:8.3} … {:8.3}  {}{of_sidecar}",
             from.as_secs_f64(),
             until.as_secs_f64(),
             fault.name()
@@ -152,7 +153,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The schedule of a run that lasts so long. The last few leases of it are calm.
+/// The schedule of a run of this length. The last few leases of it are calm.
 pub(super) fn schedule(seed: u64, length: Duration, members: usize, lease: Duration) -> Vec<Step> {
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut steps = Vec::new();
@@ -169,7 +170,7 @@ pub(super) fn schedule(seed: u64, length: Duration, members: usize, lease: Durat
     }
 }
 
-/// Three faults at a time, one of them Redis's at the most, no sidecar hit twice.
+/// Three faults at a time, at most one of them Redis's, and no sidecar with two.
 fn episode(
     begins: Duration,
     members: usize,
@@ -177,10 +178,10 @@ fn episode(
     deck: &mut Vec<Fault>,
     rng: &mut fastrand::Rng,
 ) -> Vec<Step> {
-    let mut whom: Vec<usize> = (0..members).collect();
-    rng.shuffle(&mut whom);
+    let mut order: Vec<usize> = (0..members).collect();
+    rng.shuffle(&mut order);
     let mut steps: Vec<Step> = Vec::new();
-    for member in whom.into_iter().take(3) {
+    for member in order.into_iter().take(3) {
         if deck.is_empty() {
             deck.extend(DECK);
             rng.shuffle(deck);
@@ -192,12 +193,12 @@ fn episode(
         let until = from + fault.lasts(lease, rng);
         match fault {
             Fault::Fade => {
-                let gone = from + lease;
+                let swallowed_from = from + lease;
                 let swallowed = Fault::BlackHole(Some(Direction::Down));
-                steps.push(Step { from, until: gone, member, fault });
+                steps.push(Step { from, until: swallowed_from, member, fault });
                 steps.push(Step {
-                    from: gone,
-                    until: until.max(gone + lease * 2),
+                    from: swallowed_from,
+                    until: until.max(swallowed_from + lease * 2),
                     member,
                     fault: swallowed,
                 });

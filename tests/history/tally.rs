@@ -1,5 +1,5 @@
-//! What a run has met, counted by kind and sort: a read that was a `hit memory`, an acknowledged
-//! `tags`, a fault `flush` …
+//! The counts of a run, by kind and sort: a read that was a `hit memory`, an acknowledged `tags`, a
+//! fault `flush` …
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,28 +9,28 @@ use std::fmt;
 pub(crate) struct Tally(BTreeMap<&'static str, BTreeMap<String, u64>>);
 
 impl Tally {
-    /// Counts one of a sort.
+    /// Counts one event of a sort.
     pub(crate) fn count(&mut self, kind: &'static str, sort: &str) {
         let sorts = self.0.entry(kind).or_default();
-        // Looked up before it is copied: a run counts millions.
+        // Looked up before it is copied, because a run counts millions.
         match sorts.get_mut(sort) {
             Some(count) => *count += 1,
             None => drop(sorts.insert(sort.to_owned(), 1)),
         }
     }
 
-    /// How many of a kind there are.
+    /// The count of a kind.
     pub(crate) fn all(&self, kind: &str) -> u64 {
         self.beginning(kind, "")
     }
 
-    /// How many of a kind there are whose sort begins so.
+    /// The count of a kind whose sorts begin so.
     pub(crate) fn beginning(&self, kind: &str, sort: &str) -> u64 {
         let sorts = self.0.get(kind).into_iter().flatten();
         sorts.filter(|(other, _)| other.starts_with(sort)).map(|(_, count)| count).sum()
     }
 
-    /// The sorts of a kind that there are.
+    /// The sorts of a kind.
     pub(crate) fn sorts(&self, kind: &str) -> Vec<&str> {
         self.0.get(kind).into_iter().flat_map(BTreeMap::keys).map(String::as_str).collect()
     }
@@ -38,9 +38,9 @@ impl Tally {
     /// Adds another's counts.
     pub(crate) fn add(&mut self, other: &Self) {
         for (kind, sorts) in &other.0 {
-            let ours = self.0.entry(kind).or_default();
+            let counts = self.0.entry(kind).or_default();
             for (sort, count) in sorts {
-                *ours.entry(sort.clone()).or_default() += count;
+                *counts.entry(sort.clone()).or_default() += count;
             }
         }
     }

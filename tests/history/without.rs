@@ -1,5 +1,5 @@
-//! The same run over a build whose guards can be taken away: the checker must find what they
-//! prevent.
+//! The same run over a build whose guards can be removed: the checker must find the faults that
+//! they prevent.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use super::run::{Plan, run};
 
-/// What the suite takes away.
+/// The guards that the suite removes.
 const GUARDS: &str = "S4Lease S5Fence R3ReadStamp";
-/// By then it must have been found, unless `BFB_HISTORY_SECONDS` gives it longer.
+/// The checker must have found a fault by then, unless `BFB_HISTORY_SECONDS` gives it longer.
 const FOUND_MAX: Duration = Duration::from_mins(2);
 
-/// Builds the program with guards that can be taken away, beside the one under test, and without
-/// what is optional; `make test` has done so already.
+/// Builds the program with removable guards, beside the one under test, and without optional
+/// features; `make test` has done so already.
 pub(crate) fn removable() -> PathBuf {
     let deps = std::env::current_exe().unwrap();
     let target = deps.ancestors().nth(3).unwrap();

@@ -1,5 +1,5 @@
-//! What readers, writers and the injector share: the book, where each sidecar is, the counts, what
-//! was found.
+//! The state that readers, writers and the injector share: the oracle, the address of each sidecar,
+//! the counts, the findings.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -14,50 +14,49 @@ use super::oracle::{DOMAINS, Oracle, PendingRead};
 use super::tally::Tally;
 use crate::support::wire::{self, Answer, Wire};
 
-/// Exchanges that nobody stands by any more and that are judged all the same once they are
-/// answered.
+/// Requests whose readers have gone on, and whose answers are judged all the same.
 const LATE_MAX: usize = 512;
-/// After so long an answer will not come: whatever was paused went on long ago, and the domains'
+/// After so long an answer will not come: a paused process was resumed long ago, and the domains'
 /// deadline is over.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
-/// How long a report may look at a sidecar.
+/// How long a report may wait for a sidecar's status.
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// Findings that are kept; the first is the one that counts.
+/// Findings that are kept; the first is the one that matters.
 const FINDINGS_MAX: usize = 10;
 
-/// Where a sidecar of the fleet is.
+/// The addresses of a sidecar of the fleet.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) member: usize,
-    /// The how manieth process in this place.
+    /// The number of the process, counted from the first one of this member.
     pub(super) life: usize,
     pub(super) listen: SocketAddr,
     pub(super) admin: SocketAddr,
 }
 
-/// A broken promise, with what there was to see.
+/// A broken promise, with the state of the sidecar.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
     pub(super) at: Duration,
     pub(super) text: String,
 }
 
-/// The world.
+/// The shared state.
 pub(super) struct World {
     pub(super) oracle: Oracle,
     places: Vec<RwLock<Option<Place>>>,
-    /// The run is over, or something was found.
+    /// The run is over, or there is a finding.
     pub(super) over: CancellationToken,
     tally: Mutex<Tally>,
     findings: Mutex<Vec<Finding>>,
     late: Arc<Semaphore>,
     pub(super) tasks: TaskTracker,
-    /// Whether the sources answer all that they are asked.
+    /// Whether the sources answer all requests.
     pub(super) sources_answer: watch::Sender<bool>,
 }
 
-/// The part of `Cache-Status` that says how, without the time that is left: `hit memory`,
-/// `fwd=miss stored`.
+/// The words of `Cache-Status` that tell the origin, without the ttl: `hit memory`, `fwd=miss
+/// stored`.
 fn cache_status_words(status: &str) -> String {
     let words = status.split("; ").filter(|word| *word != "bfb" && !word.starts_with("ttl="));
     words.map(|word| word.strip_prefix("detail=").unwrap_or(word)).collect::<Vec<_>>().join(" ")
@@ -77,12 +76,12 @@ impl World {
         })
     }
 
-    /// One of the sidecars that are there, whether it stands still or not.
+    /// A random sidecar, unless its process is missing; it may be paused.
     pub(super) fn random_place(&self, rng: &mut fastrand::Rng) -> Option<Place> {
         self.place(rng.usize(..self.places.len()))
     }
 
-    /// Where a member is, if a process of it is there.
+    /// The addresses of a member, if it has a process.
     pub(super) fn place(&self, member: usize) -> Option<Place> {
         *self.places[member].read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,7 +134,7 @@ impl World {
         }
     }
 
-    /// Something is broken: notes all that there is to see of it, and ends the run.
+    /// A promise is broken: records the state of the sidecar, and ends the run.
     async fn report_finding(
         &self,
         place: Place,
@@ -160,9 +159,9 @@ impl World {
             self.oracle.number(subject)
         );
         for path in [format!("/datasets/{domain}/{}?data=1", subject.key), "/status".to_owned()] {
-            let seen = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
-            let seen = seen.map_or_else(|error| error.to_string(), |answer| answer.text());
-            writeln!(text, "  {path}: {seen}").unwrap();
+            let shown = wire::once(place.admin, &wire::get(&path, ""), LOOK_MAX).await;
+            let shown = shown.map_or_else(|error| error.to_string(), |answer| answer.text());
+            writeln!(text, "  {path}: {shown}").unwrap();
         }
         let mut findings = self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         if findings.len() < FINDINGS_MAX {
@@ -170,8 +169,8 @@ impl World {
         }
     }
 
-    /// Goes on waiting for an answer that its reader has no patience for: it is judged by when it
-    /// was asked for.
+    /// Goes on waiting for an answer that is later than its reader's patience: it is judged by the
+    /// time of its request.
     pub(super) fn judge_later(self: &Arc<Self>, mut wire: Wire, place: Place, read: PendingRead) {
         let Ok(room) = Arc::clone(&self.late).try_acquire_owned() else {
             return self.count("late", "left");

@@ -1,10 +1,10 @@
-//! Writers: each changes something at the sources, then invalidates it through some sidecar and
+//! Writers: each changes a number at the sources, then invalidates it through some sidecar and
 //! waits for the fleet.
 //!
-//! Mostly a key or two, at times a tag, at times all of a domain. What was written by the time an
-//! invalidation was sent is acknowledged with it. A writer, too, leaves a sidecar that stands
-//! still; an acknowledgement that comes late counts from when it comes. Now and then a writer waits
-//! for nobody, and reads with the token that it got (`Bfb-After`) instead.
+//! Mostly a key or two, at times a tag, at times all of a domain. The numbers that were written
+//! before an invalidation was sent are acknowledged with it. A writer, too, leaves a paused
+//! sidecar; a late acknowledgement counts from its arrival. Now and then a writer does not wait,
+//! and reads with the token that it got (`Bfb-After`) instead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const ACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 /// The most time between two writes of a writer.
 const REST_MAX_MS: u64 = 60;
 
-/// What is invalidated, and what that makes sure of.
+/// The scopes of an invalidation, and the numbers that it guarantees.
 struct Invalidation {
     place: Place,
     /// `keys`, `tags` or `all`.
@@ -36,7 +36,7 @@ struct Invalidation {
 /// Writes until the run is over; waits for each acknowledgement for `patience`.
 pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: Duration) {
     while !world.over.is_cancelled() {
-        // Not a wait for something to happen: a writer's pace is the load that is asked for.
+        // This is not a wait for an event: a writer's pace is the load of the run.
         sleep(Duration::from_millis(rng.u64(..REST_MAX_MS))).await;
         let Some(place) = world.random_place(&mut rng) else { continue };
         let invalidation = write(&world, place, &mut rng);
@@ -45,30 +45,31 @@ pub(super) async fn writer(world: Arc<World>, mut rng: fastrand::Rng, patience: 
             read_after_token(&world, invalidation, other).await;
         } else {
             let acknowledging = world.tasks.spawn(acknowledge(Arc::clone(&world), invalidation));
-            // Whoever does not answer in time may do so later.
+            // A sidecar that does not answer in time may do so later.
             let _ = timeout(patience, acknowledging).await;
         }
     }
 }
 
-/// Writes at the sources, and says what has to be invalidated.
+/// Writes at the sources, and returns the necessary invalidation.
 fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
-    // What everybody asks about is written again more often than the rest.
+    // The subject that readers prefer is written more often than the rest.
     let Subject { domain, key } =
         if rng.u32(..10) < 3 { world.oracle.last_acknowledged() } else { Subject::random(rng) };
-    let here: Vec<_> = Subject::of(domain).collect();
+    let subjects: Vec<_> = Subject::of(domain).collect();
     let (kind, names, covered): (_, Value, Vec<Subject>) = match rng.u32(..100) {
-        0 => ("all", json!(true), here),
+        0 => ("all", json!(true), subjects),
         1..=7 => {
             let tag = rng.usize(..TAGS);
             (
                 "tags",
                 json!([tag.to_string()]),
-                here.into_iter().filter(|subject| subject.tag() == tag).collect(),
+                subjects.into_iter().filter(|subject| subject.tag() == tag).collect(),
             )
         }
         8..=20 => {
-            let two = [Subject { domain, key }, Subject { domain, key: (key + 1) % here.len() }];
+            let two =
+                [Subject { domain, key }, Subject { domain, key: (key + 1) % subjects.len() }];
             ("keys", two.iter().map(|subject| subject.key.to_string()).collect(), two.to_vec())
         }
         _ => ("keys", json!([key.to_string()]), vec![Subject { domain, key }]),
@@ -80,7 +81,7 @@ fn write(world: &World, place: Place, rng: &mut fastrand::Rng) -> Invalidation {
     Invalidation { place, kind, body, numbers: world.oracle.current_numbers(covered) }
 }
 
-/// Invalidates, waits for the fleet, and enters what is acknowledged into the book.
+/// Invalidates, waits for the fleet, and records the acknowledged numbers in the oracle.
 async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
     let Invalidation { place, kind, mut body, numbers } = invalidation;
     body["wait"] = "fleet".into();
@@ -93,26 +94,29 @@ async fn acknowledge(world: Arc<World>, invalidation: Invalidation) {
     if answer.status != 200 {
         return world.count("refused", &answer.status.to_string());
     }
-    let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let acknowledgement: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let by = format!(
-        "through sidecar {} (its life {}), sent {sent:.3?}: {told}",
+        "through sidecar {} (its life {}), sent {sent:.3?}: {acknowledgement}",
         place.member, place.life
     );
     world.oracle.acknowledge(&numbers, &by);
     world.count("acknowledged", kind);
-    let silent = told["silent"].as_array().is_some_and(|silent| !silent.is_empty());
+    let silent = acknowledgement["silent"].as_array().is_some_and(|silent| !silent.is_empty());
     world.count("fleet", if silent { "silent ones waited for" } else { "all had reported" });
 }
 
-/// Invalidates without waiting; whoever asks with the token may not get anything older,
-/// acknowledged or not.
+/// Invalidates without waiting; a read with the token may not get anything older, acknowledged or
+/// not.
 async fn read_after_token(world: &Arc<World>, invalidation: Invalidation, other: Place) {
     let Invalidation { place, body, numbers, .. } = invalidation;
     let mut tally = Tally::default();
-    let asked = wire::once(place.admin, &wire::post("/invalidate", &body), ACKNOWLEDGED_MAX).await;
-    let told = asked.ok().filter(|answer| answer.status == 202);
-    let told: Option<Value> = told.and_then(|answer| serde_json::from_slice(&answer.body).ok());
-    let token = told.as_ref().and_then(|told| told["token"].as_str());
+    let response =
+        wire::once(place.admin, &wire::post("/invalidate", &body), ACKNOWLEDGED_MAX).await;
+    let acknowledgement = response.ok().filter(|answer| answer.status == 202);
+    let acknowledgement: Option<Value> =
+        acknowledgement.and_then(|answer| serde_json::from_slice(&answer.body).ok());
+    let token =
+        acknowledgement.as_ref().and_then(|acknowledgement| acknowledgement["token"].as_str());
     if let (Some(token), Some((&subject, &number))) = (token, numbers.iter().next()) {
         let read = world.oracle.begin_read(subject, Version::V2);
         let read = PendingRead { floor: read.floor.max(number), ..read };

@@ -1,5 +1,5 @@
-//! What a hostile, or only clumsy, consumer can do. Two of these take the ten seconds that a
-//! request's head may take to arrive; they wait side by side with the others.
+//! Attacks by a hostile, or only clumsy, consumer. Two of these take the ten seconds that a
+//! request's head may take to arrive; they run side by side with the others.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ pub(super) async fn over_one() -> (Sidecar, Upstream) {
     (Setup::of(&[&domain]).insecure().start().await, upstream)
 }
 
-/// Sends a byte a second of `request` and returns how many it could send before the connection was
-/// ended.
+/// Sends a byte a second of `request` and returns how many it could send before the sidecar ended
+/// the connection.
 async fn trickle(sidecar: &Sidecar, request: &[u8]) -> usize {
     let mut stream = TcpStream::connect(sidecar.listen()).await.unwrap();
     let (mut read, mut write) = stream.split();
@@ -37,7 +37,7 @@ async fn trickle(sidecar: &Sidecar, request: &[u8]) -> usize {
         if write.write_all(&[*byte]).await.is_err() {
             return sent;
         }
-        // The pace is what is hostile about it.
+        // The slow pace is the attack.
         if tokio::time::timeout(Duration::from_secs(1), &mut ended).await.is_ok() {
             return sent + 1;
         }
@@ -66,10 +66,10 @@ async fn a_preface_of_http_2_that_comes_a_byte_a_second_is_cut_off() {
     sidecar.get("/v2/customers/42").await.dataset();
 }
 
-/// How many connections a sidecar takes, unless told otherwise.
+/// How many connections a sidecar takes by default.
 const CONNECTIONS_MAX: usize = 1024;
 
-/// A connection, as soon as this process may have one more file: other tests need some too.
+/// A connection, as soon as this process may open one more file: other tests need some too.
 pub(super) async fn connected(address: SocketAddr) -> TcpStream {
     loop {
         match TcpStream::connect(address).await {
@@ -85,8 +85,8 @@ async fn two_thousand_idle_connections_cost_little_and_go_without_a_trace() {
     let memory = Memory::of(&sidecar);
     let connections = 2_000.min(open_files_max() / 4);
     let mut idle = Vec::new();
-    // One after the other: many at once overflow the kernel's queue, which then forgets some that
-    // believe they are connected.
+    // One after the other: many at once overflow the kernel's queue, which then drops some
+    // connections that their clients see as open.
     let connecting = async {
         for _ in 0..connections {
             idle.push(connected(sidecar.listen()).await);
@@ -108,7 +108,7 @@ async fn two_thousand_idle_connections_cost_little_and_go_without_a_trace() {
     );
     assert_eq!(sidecar.admin("/readyz").await.status, 200, "the admin port has bounds of its own");
     memory.is_bounded(&sidecar);
-    // Where there is no place left, the idle ones make some.
+    // When all connections are in use, idle ones are closed to make room.
     sidecar.get("/v2/customers/42").await.dataset();
     drop(idle);
     sidecar.get("/v2/customers/42").await.dataset();
@@ -198,7 +198,7 @@ async fn streams_that_are_reset_at_once_cost_little() {
     let mut connection =
         Connection::open(&Endpoint::Tcp(sidecar.listen()), HttpVersion::Http2).await.unwrap();
     for _ in 0..2_000 {
-        // Dropping the answer's future resets the stream. A server that has had enough ends the
+        // Dropping the answer's future resets the stream. After too many resets a server ends the
         // connection.
         let reset = tokio::time::timeout(
             Duration::from_micros(200),
@@ -214,7 +214,7 @@ async fn streams_that_are_reset_at_once_cost_little() {
     memory.is_bounded(&sidecar);
     upstream.answers("/part", [Reply::json("1")]);
     drop(connection);
-    // Else it may join a flight that waits for the answer which never comes.
+    // Otherwise the request may join a flight that waits for the answer which never comes.
     sidecar.until_metric("bfb_flights", 0.0).await;
     sidecar.get("/v2/customers/42").await.dataset();
 }
@@ -238,7 +238,7 @@ async fn more_requests_than_may_be_under_way_are_overloaded_and_later_ones_are_a
     sidecar.get("/v2/customers/42").await.problem("overloaded", 503);
     assert_eq!(sidecar.get("/nowhere").await.status, 404);
     assert_eq!(sidecar.metric("bfb_overloaded_total", &[]).await, Some(257.0));
-    // Their consumers go away, and their places are free.
+    // Their consumers go away, which frees their places.
     held.shutdown().await;
     sidecar.until_metric("bfb_flights", 0.0).await;
     upstream.answers("/part", [Reply::json("1")]);

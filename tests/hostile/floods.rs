@@ -1,5 +1,5 @@
-//! What an upstream can send for ever without answering: the work that one request costs us is
-//! bounded, by counting.
+//! Endless bytes of an upstream that are no answer: the work for one request is bounded, by
+//! counting.
 
 use tokio::task::JoinSet;
 
@@ -14,8 +14,7 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{Reply, Upstream};
 
-/// More than an upstream may get rid of on one connection: the bound itself, and what kernels
-/// buffer.
+/// More than an upstream may send on one connection: the bound itself, and the buffers of kernels.
 const SENT_MAX: u64 = 4 * 1024 * 1024;
 
 const CHUNKED: &str =
@@ -32,8 +31,8 @@ async fn over(flood: &Flood, pki: &Pki, lines: &[&str]) -> (Sidecar, Upstream) {
 }
 
 /// Asserts that a request to `flood` is given up for `reason` after bounded work and not sent
-/// again, that its connection ends, and that others are served meanwhile. Returns how many floods
-/// were counted.
+/// again, that its connection ends, and that others are served meanwhile. Returns the number of
+/// counted floods.
 async fn ends(name: &str, flood: Flood, pki: &Pki, reason: &str) -> Option<f64> {
     let (sidecar, _well) = over(&flood, pki, &["timeout: 25s"]).await;
     let memory = Memory::of(&sidecar);
@@ -55,7 +54,7 @@ async fn ends(name: &str, flood: Flood, pki: &Pki, reason: &str) -> Option<f64> 
     sidecar.metric("bfb_source_floods_total", &[("source", "part")]).await
 }
 
-/// The same by a bound of ours, with a metric.
+/// The same, ended by the sidecar's own bound, which a metric counts.
 async fn is_given_up(name: &str, flood: Flood, pki: &Pki) {
     assert!(ends(name, flood, pki, "incomplete").await > Some(0.0), "{name}");
 }
@@ -68,8 +67,7 @@ async fn informational_responses_without_end_are_given_up() {
     is_given_up("TLS", Flood::tls(&pki, Script::new("", crumb)), &pki).await;
     let crumb = frame(HEADERS, END_HEADERS, 1, EARLY_HINTS);
     is_given_up("HTTP/2", Flood::http2(&pki, Script::new("", crumb)), &pki).await;
-    // Each byte behind the status stands for a header of 60 bytes
-    // (`accept-encoding: gzip, deflate`).
+    // Each byte after the status encodes a header of 60 bytes (`accept-encoding: gzip, deflate`).
     let crumb = frame(HEADERS, END_HEADERS, 1, &[EARLY_HINTS, &[0x90; 2_000]].concat());
     is_given_up("HTTP/2, many headers", Flood::http2(&pki, Script::new("", crumb)), &pki).await;
 }
@@ -113,7 +111,7 @@ async fn trailers_and_chunk_extensions_without_end_are_given_up() {
         .await;
 }
 
-/// Frames that any moment allows, and that say nothing.
+/// Frames that are allowed at any moment and carry no part of an answer.
 fn idle_frames() -> [(&'static str, Vec<u8>); 7] {
     [
         ("PING", frame(PING, 0, 0, &[0; 8])),
@@ -204,8 +202,8 @@ async fn answers_pay_for_their_connection_for_as_long_as_it_lives() {
     let pki = Pki::new();
     for upstream in [mutual_http2(&pki).await, mutual(&pki).await] {
         upstream.answers("/part", [Reply::json("1")]);
-        // With one request at a time a connection may cost little over 4 MiB more than it brings,
-        // and each costs some KiB.
+        // With one request at a time a connection may cost little over 4 MiB more than the credit
+        // of its answers, and each answer costs some KiB.
         let domain =
             DomainFile::of("customer").source("part", &upstream, "/part", &["concurrency: 1"]);
         let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;

@@ -1,5 +1,5 @@
-//! Crowds of connections that want nothing but places: whoever asks next is answered all the same,
-//! on every port.
+//! Crowds of connections that only occupy places: the next request is answered all the same, on
+//! every port.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ use crate::support::upstream::{Reply, Upstream};
 use crate::support::wire::{self, Wire};
 
 const DATASET: &str = "/v2/customers/42";
-/// As many as the attack was found with, and some.
+/// At least as many as showed the attack.
 const PROBES: usize = 20;
 
-/// A sidecar that has its dataset in memory: what is asked again costs no upstream anything.
+/// A sidecar that has its dataset in memory: repeated requests cost no upstream anything.
 async fn cached() -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json("{\"id\":42}")]);
@@ -32,12 +32,12 @@ async fn cached() -> (Sidecar, Upstream) {
     (sidecar, upstream)
 }
 
-/// Heads of HTTP/2 that never end, each in its own way, and connections that never ask.
+/// Heads of HTTP/2 that never end, each in its own way, and connections that never send a request.
 fn endless_heads() -> Vec<Script> {
     let opening = frames::opening();
     let half = frame(HEADERS, END_STREAM, 1, &frames::get(DATASET)[..1]);
     let request = frames::request(1, DATASET);
-    // A frame whose payload comes byte by byte.
+    // A frame whose payload arrives byte by byte.
     let dribbled = frames::head(CONTINUATION, END_HEADERS, 1, 16_000);
     let half_of_second = frame(HEADERS, END_STREAM, 3, &frames::get(DATASET)[..1]);
     vec![
@@ -102,8 +102,8 @@ async fn a_consumer_that_keeps_its_connection_keeps_it_beside_a_crowd() {
 
 /// Reads until the other side ends the connection.
 async fn ended(mut stream: TcpStream) {
-    let mut came = Vec::new();
-    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
+    let mut bytes = Vec::new();
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut bytes)).await;
     assert!(read.is_ok(), "the connection was not ended");
 }
 
@@ -112,7 +112,7 @@ async fn a_head_of_http_2_that_never_ends_is_cut_off_after_ten_seconds_also_afte
 {
     let (sidecar, _upstream) = cached().await;
     let mut waiting = Vec::new();
-    // All but the last never end a frame or a head; the last only never asks.
+    // All but the last never end a frame or a head; the last only never sends a request.
     let scripts = endless_heads();
     let endless = &scripts[..scripts.len() - 1];
     for script in endless {
@@ -156,7 +156,7 @@ async fn a_body_that_does_not_arrive_is_a_408_on_the_admin_port() {
         "{}",
         answer.text()
     );
-    // What would have come of it is not known: the connection ends.
+    // After a partial body the next request cannot be found: the connection ends.
     assert!(tokio::time::timeout(TEST_TIMEOUT, wire.answer()).await.expect("an end").is_err());
     assert_eq!(sidecar.metric("bfb_admin_slow_bodies_total", &[]).await, Some(1.0));
 }
@@ -168,13 +168,13 @@ async fn a_body_that_dribbles_on_after_the_answer_holds_no_place() {
     let head =
         format!("GET {DATASET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx");
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut came = Vec::new();
-    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut came)).await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(TEST_TIMEOUT, stream.read_to_end(&mut answer)).await;
     read.expect("the connection ends").unwrap();
-    assert!(came.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&came));
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK"), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// Of these only 16 may listen; the others are told so, and keep their connections.
+/// Only 16 of these may listen; the others are refused, and keep their connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_admin_port_answers_while_others_listen_to_events() {
     let (sidecar, _upstream) = cached().await;
@@ -184,7 +184,7 @@ async fn the_admin_port_answers_while_others_listen_to_events() {
     assert!(failed.is_empty(), "{} of {PROBES} probes failed: {failed:?}", failed.len());
 }
 
-/// HTTP/2 with a window of nothing: an answer's body that nobody takes.
+/// HTTP/2 with a window of zero: the client never takes the answer's body.
 fn unread() -> Script {
     let opening = frames::opening_with(&[(frames::SETTINGS_INITIAL_WINDOW_SIZE, 0)]);
     Script::new([&opening[..], &frames::request(1, DATASET)].concat(), "")
@@ -198,7 +198,8 @@ async fn consumers_are_answered_while_others_do_not_read_their_answers() {
     assert!(failed.is_empty(), "{} of {PROBES} requests failed: {failed:?}", failed.len());
 }
 
-/// A sidecar with one dataset of 8 MiB: more than the kernel takes for a reader that does not read.
+/// A sidecar with one dataset of 8 MiB: more than the kernel buffers for a client that does not
+/// read.
 async fn over_much() -> (Sidecar, Upstream) {
     let upstream = Upstream::plain().await;
     upstream.answers("/part", [Reply::json(format!("\"{}\"", "x".repeat(8 * 1024 * 1024)))]);
@@ -223,8 +224,8 @@ async fn an_answer_that_is_not_read_ends_its_connection_in_time() {
     ended(two).await;
 }
 
-/// Streams times connections: what each may hold is little, and all together are bounded, whatever
-/// the streams hold: great heads, or answers of which the first byte is read.
+/// Streams times connections: each may hold little, and all together are bounded, with great heads
+/// as well as with answers of which the first byte is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
     // Literals without indexing: `x: yyy…` of 120 bytes each.
@@ -240,7 +241,7 @@ async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
         let mut held = Vec::new();
         for _ in 0..400 {
             let mut stream = super::consumers::connected(sidecar.listen()).await;
-            // Who is cut off meanwhile does not matter.
+            // The connection may be cut off meanwhile.
             let _ = tokio::time::timeout(Duration::from_secs(5), stream.write_all(&bytes)).await;
             held.push(stream);
         }
@@ -258,12 +259,11 @@ async fn many_streams_with_great_heads_and_unread_answers_hold_little() {
     }
 }
 
-/// What 51 200 unread answers may make a sidecar grow by: without a bound on open streams 220 to
-/// 500 MiB.
+/// The growth that 51 200 unread answers may cause: without a bound on open streams 220 to 500 MiB.
 const UNREAD_GROWTH_MAX_KIB: u64 = 128 * 1024;
 
-/// The content of a refusal could be held for ever where the peer gives no credit for it: over
-/// HTTP/2 it has none.
+/// The body of a refusal could be held for ever where the peer gives no credit for it: over HTTP/2
+/// it has none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
     let (sidecar, _upstream) = over_one().await;
@@ -274,13 +274,13 @@ async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
         bytes.extend(frame(HEADERS, END_STREAM | END_HEADERS, 2 * stream + 1, &block));
     }
     let refused = async {
-        // Where it takes longer than half a second to ask for too much, those end who have not
-        // read, and nobody is refused.
+        // If it takes longer than half a second to send too many requests, connections that do not
+        // read are cut off, and none is refused.
         loop {
             let asking = (0..40).map(|_| async {
                 let mut stream = super::consumers::connected(sidecar.listen()).await;
-                // Who is refused or slowed down does not get rid of it all, and is answered all the
-                // same.
+                // A connection that is refused or slowed down cannot send all, and is answered all
+                // the same.
                 let (read, mut write) = stream.split();
                 let write = tokio::time::timeout(Duration::from_secs(5), write.write_all(&bytes));
                 let (ended, _) = tokio::join!(ends_a_stream(read), write);
@@ -294,14 +294,14 @@ async fn a_stream_that_is_refused_ends_with_the_head_of_its_answer() {
         }
     };
     let refused = tokio::time::timeout(TEST_TIMEOUT, refused).await.expect("nobody was refused");
-    // The first of a connection is a literal that goes into the dynamic table (RFC 7541 section
-    // 6.2.1), name 8 of the static one, and `503` in Huffman codes.
+    // The first header of a connection is a literal that goes into the dynamic table (RFC 7541
+    // section 6.2.1), name 8 of the static one, and `503` in Huffman codes.
     let is_503 = |block: &Vec<u8>| block.starts_with(&[0x48, 0x83, 0x6c, 0x0c, 0xff]);
     assert!(refused.iter().any(is_503), "{refused:x?}");
 }
 
-/// The header block of the next answer that ends its stream at once, of those that come in a
-/// second.
+/// The header block of the next answer that ends its stream at once, among those that arrive within
+/// a second.
 async fn ends_a_stream(mut stream: impl AsyncRead + Unpin) -> Option<Vec<u8>> {
     let next = async {
         loop {

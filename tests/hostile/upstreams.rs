@@ -1,4 +1,4 @@
-//! What a hostile upstream can send.
+//! Attacks by a hostile upstream.
 
 use std::fmt::Write as _;
 
@@ -117,7 +117,7 @@ async fn what_is_almost_json_is_not_json() {
 
 #[tokio::test]
 async fn a_compressed_body_is_not_json_and_is_not_unpacked() {
-    // A megabyte of zeros in 1 KiB of gzip would do as well: nothing here unpacks anything.
+    // A megabyte of zeros in 1 KiB of gzip would do as well: the sidecar decompresses no answer.
     let bomb: Vec<u8> = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 0xff]
         .into_iter()
         .chain([0xed, 0xc1].repeat(4_000))

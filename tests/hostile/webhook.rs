@@ -1,4 +1,4 @@
-//! The webhook's port beside a crowd: pods come to be all the same.
+//! The webhook's port beside a crowd: pods are created all the same.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::support::crowd::{Crowd, Script};
 use crate::support::webhook::{Webhook, creation};
 
 const REVIEWS: usize = 20;
-/// How long an API server may wait at most before a pod feels it.
+/// How long an API server may wait before it delays a pod.
 const REVIEW_MAX: Duration = Duration::from_secs(3);
 
 async fn reviews_beside(script: Script) {
@@ -32,7 +32,7 @@ async fn reviews_are_answered_beside_connections_without_a_handshake() {
     reviews_beside(Script::new("", "")).await;
 }
 
-/// A `ClientHello` (RFC 8446 section 5.1) of which a byte comes now and then.
+/// A `ClientHello` (RFC 8446 section 5.1) that arrives a byte now and then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reviews_are_answered_beside_handshakes_that_never_end() {
     reviews_beside(Script::new(*b"\x16\x03\x01\x10\x00\x01\x00\x0f\xfc", "x")).await;

@@ -1,4 +1,4 @@
-//! A TLS server that writes down what it met: the handshake, the client's certificate, and every
+//! A TLS server that records each connection: the handshake, the client's certificate, and every
 //! decrypted byte.
 
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 /// One connection, once it is over.
 #[derive(Debug)]
 pub(crate) struct RecordedConnection {
-    /// How the handshake went; `None`: it failed.
+    /// The kind of handshake; `None` if it failed.
     pub(crate) handshake: Option<HandshakeKind>,
     /// The client's certificate.
     pub(crate) client: Option<Vec<u8>>,
@@ -25,7 +25,7 @@ pub(crate) struct RecordedConnection {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A server on a port of its own; it answers whatever comes with `pong`, and stops when dropped.
+/// A server on a port of its own; it answers all input with `pong`, and stops when dropped.
 pub(crate) struct Recorder {
     address: SocketAddr,
     config: Arc<Mutex<Arc<ServerConfig>>>,
@@ -38,7 +38,7 @@ impl Recorder {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = Arc::new(Mutex::new(Arc::new(config)));
-        let (sender, met) = mpsc::channel(64);
+        let (sender, recorded) = mpsc::channel(64);
         let mut tasks = JoinSet::new();
         let current = config.clone();
         tasks.spawn(async move {
@@ -51,45 +51,46 @@ impl Recorder {
                 });
             }
         });
-        Self { address, config, connections: met, _tasks: tasks }
+        Self { address, config, connections: recorded, _tasks: tasks }
     }
 
     pub(crate) fn uri(&self) -> Uri {
         format!("https://127.0.0.1:{}", self.address.port()).parse().unwrap()
     }
 
-    /// From the next connection on.
+    /// Changes the configuration, from the next connection on.
     pub(crate) fn become_like(&self, config: ServerConfig) {
         *self.config.lock().unwrap() = Arc::new(config);
     }
 
-    /// The next connection that is over.
+    /// The next connection that has ended.
     pub(crate) async fn next_connection(&mut self) -> RecordedConnection {
         self.connections.recv().await.unwrap()
     }
 }
 
 async fn record(stream: TcpStream, config: Arc<ServerConfig>) -> RecordedConnection {
-    let mut met =
+    let mut recorded =
         RecordedConnection { handshake: None, client: None, group: None, bytes: Vec::new() };
     let Ok(mut stream) = TlsAcceptor::from(config).accept(stream).await else {
-        return met;
+        return recorded;
     };
     let session = stream.get_ref().1;
-    met.handshake = session.handshake_kind();
-    met.client =
+    recorded.handshake = session.handshake_kind();
+    recorded.client =
         session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
-    met.group = session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
-    while let Ok(count @ 1..) = stream.read_buf(&mut met.bytes).await {
+    recorded.group =
+        session.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+    while let Ok(count @ 1..) = stream.read_buf(&mut recorded.bytes).await {
         let _ = count;
         if stream.write_all(b"pong").await.is_err() {
             break;
         }
     }
-    met
+    recorded
 }
 
-/// A server that answers the first thing it hears with these bytes and closes.
+/// A server that answers the first bytes of a client with these bytes and closes.
 pub(crate) async fn answering(bytes: Vec<u8>) -> (Uri, JoinSet<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let uri = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -99,7 +100,7 @@ pub(crate) async fn answering(bytes: Vec<u8>) -> (Uri, JoinSet<()>) {
             let _ = stream.read(&mut [0; 4096]).await;
             let _ = stream.write_all(&bytes).await;
             let _ = stream.shutdown().await;
-            // Until the client has closed: a reset would overtake what was just written.
+            // Waits until the client has closed: a reset would overtake the bytes just written.
             while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
         }
     });

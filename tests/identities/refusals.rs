@@ -1,4 +1,4 @@
-//! Who is refused, with which words, and before anything was sent.
+//! The servers that are refused, the text of each refusal, and that no byte was sent before.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::support::pki::{Asks, PROFILE, Pki, crypto, expected, profile};
 async fn refused(client: &Client, config: ServerConfig) -> ConnectError {
     let mut server = Recorder::start(config).await;
     let error = client.open(server.uri()).await.unwrap_err();
-    let met = server.next_connection().await;
-    assert_eq!(met.bytes, b"", "bytes reached a server that was refused: {error}");
+    let connection = server.next_connection().await;
+    assert_eq!(connection.bytes, b"", "bytes reached a server that was refused: {error}");
     error
 }
 
@@ -52,9 +52,12 @@ async fn a_good_server_gets_our_bytes_over_a_post_quantum_key_exchange() {
     let mut stream = TokioIo::new(connection);
     ping(&mut stream).await.unwrap();
     drop(stream);
-    let met = server.next_connection().await;
-    assert_eq!((met.bytes.as_slice(), met.group), (b"ping".as_slice(), Some("X25519MLKEM768")));
-    assert!(met.client.is_some());
+    let recorded = server.next_connection().await;
+    assert_eq!(
+        (recorded.bytes.as_slice(), recorded.group),
+        (b"ping".as_slice(), Some("X25519MLKEM768"))
+    );
+    assert!(recorded.client.is_some());
 }
 
 #[tokio::test]

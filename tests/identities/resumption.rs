@@ -1,4 +1,4 @@
-//! Sessions: a proven one is resumed and inherits its proof, one without proof never is.
+//! Sessions: a proven session is resumed and inherits its proof, one without proof never is.
 
 use std::time::{Duration, SystemTime};
 
@@ -40,9 +40,9 @@ async fn a_connection_that_failed_the_proof_leaves_nothing_to_resume() {
                 client.open(server.uri()).await.unwrap_err().kind,
                 ConnectErrorKind::NotMutual
             );
-            let met = server.next_connection().await;
-            assert_ne!(met.handshake, Some(HandshakeKind::Resumed), "{version:?}");
-            assert_eq!(met.bytes, b"");
+            let connection = server.next_connection().await;
+            assert_ne!(connection.handshake, Some(HandshakeKind::Resumed), "{version:?}");
+            assert_eq!(connection.bytes, b"");
         }
         assert_eq!(client.metrics.not_mutual(), 5);
     }
@@ -53,7 +53,7 @@ async fn a_server_that_stops_asking_and_asks_again_is_judged_each_time() {
     let pki = Pki::new();
     for version in VERSIONS {
         let never = pki.server_speaking(Asks::Never, &[version]);
-        // The same session cache, as of one server whose setting was changed.
+        // The same session cache, as if the setting of one server had changed.
         let mut always = pki.server_speaking(Asks::Always, &[version]);
         always.session_storage = never.session_storage.clone();
 
@@ -97,7 +97,7 @@ async fn a_session_does_not_outlive_the_certificate_it_was_proven_with() {
     let client = Client::of(&pki);
     assert!(!client.visit(server.uri()).await.unwrap());
     assert!(client.visit(server.uri()).await.unwrap());
-    // The last second of a certificate's validity belongs to it.
+    // The last second of a certificate's validity is part of it.
     let left = (valid.not_after + Duration::from_secs(1))
         .duration_since(SystemTime::now())
         .unwrap_or_default();

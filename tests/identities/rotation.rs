@@ -37,7 +37,7 @@ impl FollowedIdentity {
         self.current.borrow_and_update().clone()
     }
 
-    /// Once so many broken states were reported.
+    /// Waits until so many broken states were reported.
     async fn failures(&self, count: u64) {
         let reported = async {
             while self.metrics.reloads().1 < count {

@@ -1,4 +1,4 @@
-//! The end of a sidecar, DESIGN.md section 4: not ready, still answering, then gone.
+//! The shutdown of a sidecar, DESIGN.md section 4: it is not ready, still answers, then ends.
 
 use tokio::sync::watch;
 
@@ -39,16 +39,16 @@ async fn sigterm_under_load_fails_no_request_and_ends_with_zero() {
 async fn while_it_drains_every_answer_says_that_the_connection_ends() {
     let (sidecar, _upstream) = over_one(&[]).await;
     let to = Endpoint::Tcp(sidecar.listen());
-    let mut kept = Connection::open(&to, HttpVersion::Http1).await.unwrap();
-    let before = kept.send(get("/v2/customers/42")).await.unwrap();
+    let mut connection = Connection::open(&to, HttpVersion::Http1).await.unwrap();
+    let before = connection.send(get("/v2/customers/42")).await.unwrap();
     assert_eq!(before.header("connection"), "");
     sidecar.signal("TERM");
     sidecar.logged("draining").await;
-    let after = kept.send(get("/v2/customers/42")).await.unwrap();
+    let after = connection.send(get("/v2/customers/42")).await.unwrap();
     after.dataset();
     assert_eq!(after.header("connection"), "close");
     assert!(
-        matches!(kept.send(get("/v2/customers/42")).await, Err(SendError::Unsent(_))),
+        matches!(connection.send(get("/v2/customers/42")).await, Err(SendError::Unsent(_))),
         "the connection has ended"
     );
     let problem = sidecar.get("/nowhere").await;
@@ -63,9 +63,9 @@ async fn what_is_in_flight_at_sigterm_is_answered() {
         let gate = watch::Sender::new(false);
         upstream.answers("/part", [Reply::json("1").held_until(gate.subscribe())]);
         let mut consumer = sidecar.consumer(http);
-        let asked = upstream.received().len();
+        let requests = upstream.received().len();
         let (got, ()) = tokio::join!(consumer.get("/v2/customers/42"), async {
-            upstream.requests(asked + 1).await;
+            upstream.requests(requests + 1).await;
             if http == HttpVersion::Http2 {
                 sidecar.signal("INT");
                 sidecar.logged("draining").await;
@@ -90,7 +90,7 @@ async fn idle_connections_do_not_hold_the_end_up() {
     }
     sidecar.signal("TERM");
     assert_eq!(sidecar.exit_status().await.code(), Some(0));
-    // Not the drain's bound, which would have said so.
+    // The drain did not end at its bound, because it would have logged that.
     assert!(sidecar.log().contains("\"how\":\"quiet\""), "{}", sidecar.log());
 }
 

@@ -36,7 +36,8 @@ impl World {
     }
 }
 
-/// The domain file at a revision: its shape shows it, and every other one changes the source too.
+/// The domain file at a revision: its shape shows the revision, and every other revision changes
+/// the source too.
 fn revision(upstream: &Upstream, revision: usize) -> DomainFile {
     let retries = format!("retries: {}", revision % 2);
     DomainFile::of("customer")
@@ -145,8 +146,8 @@ async fn a_source_over_tls_without_an_identity_is_refused_at_a_reload_as_at_the_
     let refused = Setup::of(&[&over_tls]).insecure().refused().await;
     assert_eq!(refused.status.code(), Some(64));
     let words = "this source is asked over TLS, which needs `--identity`";
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains(words) && said.contains("customer.yaml:"), "{said}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(stderr.contains(words) && stderr.contains("customer.yaml:"), "{stderr}");
 
     let other = DomainFile::of("other").source("part", &upstream, "/part", &[]);
     let sidecar = Setup::of(&[&plain, &other]).insecure().start().await;
@@ -154,7 +155,7 @@ async fn a_source_over_tls_without_an_identity_is_refused_at_a_reload_as_at_the_
     sidecar.logged(words).await;
     assert_eq!(sidecar.metric("bfb_reload_failures_total", &[]).await, Some(1.0));
     sidecar.get("/v2/customers/42").await.dataset();
-    // What is refused for another reason at the start is refused at a reload too.
+    // A reload refuses the same files as the start.
     let twice = DomainFile::of("customer").source("other", &upstream, "/part", &[]);
     sidecar.replace("other", &twice.text());
     sidecar.logged("the domain `customer` is already in").await;

@@ -23,7 +23,8 @@ async fn over_two(pki: &Pki) -> (Sidecar, Vec<Upstream>) {
     (Setup::of(&[&domain]).identity(pki).start().await, upstreams)
 }
 
-/// Replaces them under load: each is taken over, old connections are retired, and no request fails.
+/// Replaces the certificates under load: each is taken over, old connections are retired, and no
+/// request fails.
 async fn replace_under_load(pki: Pki, replace: impl Fn(&Pki, u32)) {
     let (sidecar, upstreams) = over_two(&pki).await;
     let load = Load::begin(&sidecar, 2, "/v2/customers/42");

@@ -1,4 +1,4 @@
-//! `GET /events`: what is told, in which order, and what is not.
+//! `GET /events`: the events in the stream, their order, and those that are not in it.
 
 use http::header::CACHE_CONTROL;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::support::events::Listener;
 use crate::support::sidecar::Setup;
 use crate::support::upstream::{Reply, Upstream};
 
-/// The members of an event that a test names, whatever else it holds.
+/// Asserts the members of an event that a test names, and ignores others.
 #[track_caller]
 fn holds(event: &Value, expected: &Value) {
     for (name, value) in expected.as_object().unwrap() {

@@ -1,4 +1,5 @@
-//! `bfb invalidate --wait`: who acknowledged and how long it took, or who did not.
+//! `bfb invalidate --wait`: the acknowledgement and its time, or the members that did not
+//! acknowledge.
 
 use serde_json::Value;
 
@@ -26,7 +27,8 @@ async fn two_over_a_link(lease: &str) -> (Redis, Link, [Sidecar; 2]) {
         sidecar
     };
     let members = [member(redis.url()).await, member(format!("redis://{}", link.addr())).await];
-    // In a young epoch the whole lease is waited for, whoever has reported: let it grow old.
+    // In a young epoch an acknowledgement waits for the whole lease, even if all have reported:
+    // this one lets the epoch grow old.
     invalidate(&members[0], &[]).await.with_code(0);
     (redis, link, members)
 }
@@ -36,7 +38,7 @@ async fn invalidate(sidecar: &Sidecar, args: &[&str]) -> crate::commands::Comman
     run(&[&["invalidate", "customer", "42", "--wait", "--admin", &admin], args].concat()).await
 }
 
-/// What the sidecar is called in the registry.
+/// The sidecar's name in the registry.
 async fn name(sidecar: &Sidecar) -> String {
     sidecar.admin("/status").await.json()["fleet"]["domains"][0]["member"]
         .as_str()
@@ -47,15 +49,15 @@ async fn name(sidecar: &Sidecar) -> String {
 #[tokio::test]
 async fn it_says_that_all_acknowledged_and_how_long_it_took() {
     let (_redis, _upstream, members) = fleet(3, &["--lease", "1s"]).await;
-    let said = invalidate(&members[1], &[]).await.with_code(0);
-    let first = said.out.lines().next().unwrap();
+    let output = invalidate(&members[1], &[]).await.with_code(0);
+    let first = output.out.lines().next().unwrap();
     let ms = first
         .strip_prefix("acknowledged by all 3 sidecars in ")
         .unwrap()
         .strip_suffix(" ms")
         .unwrap();
     assert!(ms.parse::<u64>().is_ok(), "{first}");
-    assert!(said.out.lines().nth(1).unwrap().starts_with("token "), "{}", said.out);
+    assert!(output.out.lines().nth(1).unwrap().starts_with("token "), "{}", output.out);
     let json: Value = serde_json::from_str(
         &invalidate(&members[1], &["--format", "json"]).await.with_code(0).out,
     )
@@ -73,18 +75,18 @@ async fn more_keys_than_one_request_takes_go_in_several_and_one_request_of_them_
     let args: Vec<_> = keys.iter().map(String::as_str).collect();
     invalidate(&members[0], &args).await.with_code(0);
     let stamps = bfb::bus::RedisNames::new("default", "customer").stamps();
-    // `42` was named as well, and is one of them.
+    // `invalidate` also names `42`, which is one of them.
     assert_eq!(redis.command::<u64>(&["ZCARD", &stamps]), 2_500);
     let refused = |names: Vec<String>| {
-        let asked = serde_json::json!({"domain": "customer", "keys": names});
-        members[0].send_admin(crate::cache::write("/invalidate", &asked))
+        let request = serde_json::json!({"domain": "customer", "keys": names});
+        members[0].send_admin(crate::cache::write("/invalidate", &request))
     };
-    for (names, said) in
+    for (names, output) in
         [(keys, "at most 1000 keys or tags"), (vec!["k".repeat(500); 200], "at most 65536 bytes")]
     {
         let got = refused(names).await;
         got.problem("bad-request", 400);
-        assert!(got.text().contains(said), "{}", got.text());
+        assert!(got.text().contains(output), "{}", got.text());
     }
 }
 
@@ -137,7 +139,11 @@ async fn a_log_that_cannot_be_written_is_69_and_says_so() {
     let (mut redis, _upstream, members) = fleet(1, &["--lease", "1s"]).await;
     redis.kill();
     until_lease(&members[0], false).await;
-    let said = invalidate(&members[0], &[]).await.with_code(69);
-    said.says("urn:bfb:bus-lost");
-    assert!(said.err.lines().all(|line| !line.is_empty()), "a line says nothing: {:?}", said.err);
+    let output = invalidate(&members[0], &[]).await.with_code(69);
+    output.says("urn:bfb:bus-lost");
+    assert!(
+        output.err.lines().all(|line| !line.is_empty()),
+        "a line says nothing: {:?}",
+        output.err
+    );
 }

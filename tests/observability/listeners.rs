@@ -1,5 +1,5 @@
-//! Who listens: bounded in number, never waited for, cut off by nothing but the end, and no web
-//! page.
+//! The listeners to events: bounded in number, never waited for, ended only by the drain, and none
+//! from a web page.
 
 use std::convert::Infallible;
 
@@ -24,9 +24,9 @@ use crate::support::client::{
 };
 use crate::support::events::Listener;
 
-/// The bound of the code.
+/// The bound on listeners in the code.
 const LISTENERS_MAX: u8 = 16;
-/// More than the sidecar and the kernel keep for who does not read.
+/// More than the sidecar and the kernel buffer for a client that does not read.
 const FLOOD: u64 = 2_500;
 
 #[tokio::test]
@@ -40,19 +40,19 @@ async fn who_is_too_slow_is_told_how_many_events_it_missed() {
         assert_eq!(admin.send(flood.clone()).await.unwrap().status, 202);
     }
     invalidate(&sidecar, "all", &json!(true)).await;
-    let mut came = 0;
+    let mut received = 0;
     let mut missed = 0;
     loop {
         let event = slow.next().await.unwrap();
         match event["event"].as_str().unwrap() {
             "missed" => missed += event["count"].as_u64().unwrap(),
             "invalidated" if event["all"] == true => break,
-            "invalidated" => came += 1,
+            "invalidated" => received += 1,
             other => panic!("{other}"),
         }
     }
-    assert!(missed > 0, "it missed nothing: {came} came");
-    assert_eq!(came + missed, FLOOD, "every event came or is counted");
+    assert!(missed > 0, "it missed nothing: {received} came");
+    assert_eq!(received + missed, FLOOD, "every event came or is counted");
     assert_eq!(
         sidecar.metric("bfb_events_missed_total", &[]).await,
         Some(f64::from(u32::try_from(missed).unwrap()))
@@ -95,7 +95,7 @@ async fn a_stream_on_which_nothing_happens_shows_that_it_lives() {
 async fn a_drain_ends_every_stream_with_a_word_and_waits_for_none() {
     let (sidecar, _upstream) = single_sidecar("{ttl: 60s}").await;
     let mut listener = Listener::to(sidecar.admin_address(), "").await;
-    // One that will never read: its request is sent, and that is all.
+    // A listener that never reads: it only sends its request.
     let mut deaf = TcpStream::connect(sidecar.admin_address()).await.unwrap();
     deaf.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     deaf.read_u8().await.unwrap();
@@ -107,7 +107,7 @@ async fn a_drain_ends_every_stream_with_a_word_and_waits_for_none() {
     assert_eq!(sidecar.lines().iter().filter(|line| line["level"] == "ERROR").count(), 0);
 }
 
-/// Answers with a body that neither ends nor says anything.
+/// Answers with a body that neither ends nor has any content.
 #[derive(Clone)]
 struct Endless;
 

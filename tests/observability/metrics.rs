@@ -1,5 +1,5 @@
-//! The counters of the contract and of issue 4, on a running member of a fleet: there from the
-//! start, under exactly these names and labels, and moved by what they count.
+//! The counters of the contract and of issue 4, on a running member of a fleet: present from the
+//! start, under exactly these names and labels, and raised by their events.
 
 use bfb::bus::{RedisNames, invalidate_script};
 use serde_json::json;
@@ -13,15 +13,15 @@ use crate::support::sidecar::Sidecar;
 const DOMAIN: (&str, &str) = ("domain", "customer");
 
 async fn until(sidecar: &Sidecar, name: &str, labels: &[(&str, &str)], so: impl Fn(f64) -> bool) {
-    let came = async { while !sidecar.metric(name, labels).await.is_some_and(&so) {} };
+    let reached = async { while !sidecar.metric(name, labels).await.is_some_and(&so) {} };
     assert!(
-        tokio::time::timeout(TEST_TIMEOUT, came).await.is_ok(),
+        tokio::time::timeout(TEST_TIMEOUT, reached).await.is_ok(),
         "{name}: {:?}",
         sidecar.metric(name, labels).await
     );
 }
 
-/// What another program sends to invalidate a key.
+/// The command by which another program invalidates a key.
 fn foreign(key: &str) -> redis::Cmd {
     let names = RedisNames::new("default", "customer");
     let mut command = redis::cmd("EVAL");
@@ -29,7 +29,7 @@ fn foreign(key: &str) -> redis::Cmd {
     command.arg(1).arg("00000000000000000000000000000001").arg("").arg("key").arg(key).take()
 }
 
-/// A metric, its labels, and its value where that is known.
+/// A metric, its labels, and its value where the test expects one.
 type Expected<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<f64>);
 
 #[tokio::test]
@@ -62,8 +62,11 @@ async fn every_counter_is_there_before_it_counts_anything() {
         ("bfb_events_missed_total", &[], Some(0.0)),
     ];
     for (name, labels, value) in expected {
-        let met = sidecar.metric(name, labels).await;
-        assert!(met.is_some() && (value.is_none() || met == *value), "{name} {labels:?}: {met:?}");
+        let found = sidecar.metric(name, labels).await;
+        assert!(
+            found.is_some() && (value.is_none() || found == *value),
+            "{name} {labels:?}: {found:?}"
+        );
     }
 }
 
@@ -77,11 +80,11 @@ async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     }
     assert_eq!(count("bfb_cache_hits_total", &[("tier", "memory")]).await, Some(2.0));
     assert_eq!(count("bfb_cache_misses_total", &[]).await, Some(1.0));
-    let asked = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
-    assert_eq!(sidecar.send_admin(write("/invalidate", &asked)).await.status, 200);
+    let request = json!({"domain": "customer", "keys": ["42"], "wait": "fleet"});
+    assert_eq!(sidecar.send_admin(write("/invalidate", &request)).await.status, 200);
     assert_eq!(count("bfb_invalidation_acknowledged_seconds_count", &[]).await, Some(1.0));
     assert_eq!(count("bfb_invalidations_applied_total", &[DOMAIN]).await, Some(1.0));
-    // A connection that dies is a gap, and what was published meanwhile is read from the log.
+    // A closed connection is a gap, and entries that are published meanwhile are read from the log.
     let catch_ups = count("bfb_bus_catch_ups_total", &[DOMAIN]).await.unwrap();
     let mut kill_then_invalidate = redis::pipe();
     kill_then_invalidate
@@ -101,7 +104,7 @@ async fn hits_acknowledgements_gaps_catch_ups_and_losses_are_counted() {
     until(sidecar, "bfb_bypass_seconds_total", &[DOMAIN], |seconds| seconds > bypassed + 0.5).await;
     assert_eq!(count("bfb_lease_losses_total", &[DOMAIN]).await, Some(1.0));
     assert_eq!(count("bfb_lease_held", &[DOMAIN]).await, Some(0.0));
-    // Its first log was news to it as well.
+    // The first log of the sidecar has counted as a new epoch as well.
     let epochs = count("bfb_memory_emptied_total", &[DOMAIN, ("why", "epoch")]).await.unwrap();
     redis.revive();
     until_lease(sidecar, true).await;

@@ -8,7 +8,7 @@ use crate::commands::run;
 use crate::fleet::fleet;
 use crate::support::sidecar::Sidecar;
 
-async fn said(sidecar: &Sidecar) -> String {
+async fn status_text(sidecar: &Sidecar) -> String {
     run(&["status", "--admin", &sidecar.admin_address().to_string()]).await.with_code(0).out
 }
 
@@ -19,8 +19,8 @@ async fn the_lease_the_log_and_the_tiers_are_told() {
     for _ in 0..4 {
         sidecar.get(PATH).await.dataset();
     }
-    let asked = json!({"domain": "customer", "keys": ["43"], "wait": "fleet"});
-    let token = sidecar.send_admin(write("/invalidate", &asked)).await.json()["token"]
+    let request = json!({"domain": "customer", "keys": ["43"], "wait": "fleet"});
+    let token = sidecar.send_admin(write("/invalidate", &request)).await.json()["token"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -44,7 +44,7 @@ async fn the_lease_the_log_and_the_tiers_are_told() {
     );
     assert_eq!(memory["entries"], 1, "{memory}");
 
-    let said = said(sidecar).await;
+    let status_text = status_text(sidecar).await;
     for words in [
         "fleet over Redis, connected",
         "held, ",
@@ -52,11 +52,11 @@ async fn the_lease_the_log_and_the_tiers_are_told() {
         "cache 75.0 % hits of 4 reads",
         "1 misses",
     ] {
-        assert!(said.contains(words), "no `{words}`\n{said}");
+        assert!(status_text.contains(words), "no `{words}`\n{status_text}");
     }
     let epoch = &domain["epoch"].as_str().unwrap()[..12];
     let row: Vec<&str> =
-        said.lines().find(|line| line.contains(epoch)).unwrap().split_whitespace().collect();
+        status_text.lines().find(|line| line.contains(epoch)).unwrap().split_whitespace().collect();
     assert_eq!((row[0], &row[row.len() - 3..]), ("customer", &[epoch, "1", "0"][..]));
 }
 
@@ -65,21 +65,26 @@ async fn a_sidecar_alone_without_a_read_has_no_rate() {
     let (sidecar, upstream) = single_sidecar("{ttl: 60s}").await;
     counting(&upstream, "/42");
     assert_eq!(sidecar.admin("/status").await.json()["cache"]["hit_percent"], Value::Null);
-    let said = said(&sidecar).await;
-    assert!(said.contains("fleet of one") && said.contains("cache - hits of 0 reads"), "{said}");
+    let status_text = status_text(&sidecar).await;
+    assert!(
+        status_text.contains("fleet of one") && status_text.contains("cache - hits of 0 reads"),
+        "{status_text}"
+    );
 }
 
 #[tokio::test]
 async fn the_text_fits_a_terminal_of_80_columns_where_names_do() {
     let (_redis, _upstream, members) = fleet(1, &[]).await;
     members[0].get(PATH).await.dataset();
-    let said = said(&members[0]).await;
-    // The file's folder is the test's, and as long as it is.
-    let wide =
-        said.lines().filter(|line| !line.contains("plan")).find(|line| line.chars().count() > 80);
-    assert_eq!(wide, None, "{said}");
-    assert!(!said.contains('\u{1b}'), "no colour where there is no terminal");
-    assert!(said.lines().all(|line| line == line.trim_end()), "{said}");
+    let status_text = status_text(&members[0]).await;
+    // The line with the file's path is as long as the test's temporary folder.
+    let wide = status_text
+        .lines()
+        .filter(|line| !line.contains("plan"))
+        .find(|line| line.chars().count() > 80);
+    assert_eq!(wide, None, "{status_text}");
+    assert!(!status_text.contains('\u{1b}'), "no colour where there is no terminal");
+    assert!(status_text.lines().all(|line| line == line.trim_end()), "{status_text}");
 }
 
 #[tokio::test]
@@ -94,13 +99,13 @@ async fn a_fleet_of_one_shows_no_redis_and_a_fleet_its_tiers_in_one_order() {
     counting(&upstream, "/42");
     sidecar.get(PATH).await.dataset();
     assert_eq!(tiers(&sidecar).await, ["memory"]);
-    assert!(!said(&sidecar).await.contains("redis"));
+    assert!(!status_text(&sidecar).await.contains("redis"));
     let dataset = sidecar.admin("/datasets/customer/42").await.json();
     assert!(dataset["memory"].is_object() && dataset.get("redis").is_none(), "{dataset}");
     let metrics = sidecar.admin("/metrics").await;
     assert!(!metrics.text().contains("tier=\"redis\""), "{}", metrics.text());
 
-    // A process orders its hash tables by chance: one of several would differ.
+    // The order of hash tables is random in each process: one of several would differ.
     let (_redis, _upstream, members) = fleet(3, &[]).await;
     for member in &members {
         assert_eq!(tiers(member).await, ["memory", "redis"]);

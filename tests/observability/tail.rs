@@ -13,7 +13,7 @@ use crate::support::client::TEST_TIMEOUT;
 use crate::support::sidecar::{Sidecar, bfb};
 use crate::support::upstream::{Reply, Upstream};
 
-/// A `bfb tail` that runs.
+/// A running `bfb tail`.
 struct Tail {
     child: Child,
     lines: mpsc::UnboundedReceiver<String>,
@@ -27,7 +27,7 @@ impl Drop for Tail {
 }
 
 impl Tail {
-    /// Returns once it listens.
+    /// Starts it, and returns once it listens.
     async fn of(admin: &str, args: &[&str]) -> Self {
         let mut command = bfb();
         command.args(["tail", "--admin", admin]).args(args).env("TZ", "UTC");
@@ -55,9 +55,9 @@ impl Tail {
     async fn ended(mut self) -> (Option<i32>, String) {
         let mut stderr = self.child.stderr.take().unwrap();
         tokio::task::spawn_blocking(move || {
-            let mut said = String::new();
-            stderr.read_to_string(&mut said).unwrap();
-            (self.child.wait().unwrap().code(), said)
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            (self.child.wait().unwrap().code(), text)
         })
         .await
         .unwrap()
@@ -114,11 +114,11 @@ async fn it_ends_with_69_when_the_sidecar_does_and_says_how() {
         let (sidecar, _upstream) = single_sidecar("{ttl: 60s}").await;
         let tail = Tail::beside(&sidecar, &[]).await;
         sidecar.signal(signal);
-        let (code, said) = tail.ended().await;
-        assert_eq!(code, Some(69), "{said}");
+        let (code, stderr) = tail.ended().await;
+        assert_eq!(code, Some(69), "{stderr}");
         assert!(
-            said.contains(says) && said.contains(&sidecar.admin_address().to_string()),
-            "{said}"
+            stderr.contains(says) && stderr.contains(&sidecar.admin_address().to_string()),
+            "{stderr}"
         );
     }
 }

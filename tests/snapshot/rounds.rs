@@ -1,4 +1,4 @@
-//! The rounds of a snapshot, by what the sources are asked and when.
+//! The rounds of a snapshot, by the requests to the sources and their order.
 
 use crate::support::client::ClientResponse;
 use crate::support::domain::{DomainFile, mutual};
@@ -6,8 +6,7 @@ use crate::support::pki::Pki;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
-/// A sidecar over `orders`, which needs the profile's account, and `favorites`, which needs
-/// nothing.
+/// A sidecar over `profile`, `favorites`, and `orders`, which needs the profile's account.
 async fn over_three(atomicity: &str) -> (Sidecar, Upstream) {
     let pki = Pki::new();
     let upstream = mutual(&pki).await;
@@ -32,13 +31,16 @@ fn revision(revision: u32) -> Reply {
     Reply::json(revision.to_string()).etag(&format!("\"{revision}\""))
 }
 
-/// What was asked of one target: its `If-None-Match`es, in order.
+/// The `If-None-Match` of each request for one target, in order.
 fn conditions(upstream: &Upstream, target: &str) -> Vec<String> {
-    asked(upstream, target).iter().map(|seen| seen.header("if-none-match").to_owned()).collect()
+    requests_to(upstream, target)
+        .iter()
+        .map(|request| request.header("if-none-match").to_owned())
+        .collect()
 }
 
-fn asked(upstream: &Upstream, target: &str) -> Vec<ReceivedRequest> {
-    upstream.received().into_iter().filter(|seen| seen.target == target).collect()
+fn requests_to(upstream: &Upstream, target: &str) -> Vec<ReceivedRequest> {
+    upstream.received().into_iter().filter(|request| request.target == target).collect()
 }
 
 async fn ask(sidecar: &Sidecar) -> ClientResponse {
@@ -49,11 +51,11 @@ async fn ask(sidecar: &Sidecar) -> ClientResponse {
 async fn every_source_is_confirmed_after_the_last_part_has_arrived() {
     let (sidecar, upstream) = over_three("snapshot").await;
     ask(&sidecar).await.dataset();
-    let order: Vec<_> = upstream.received().iter().map(|seen| seen.target.clone()).collect();
+    let order: Vec<_> = upstream.received().iter().map(|request| request.target.clone()).collect();
     assert_eq!(order.len(), 6, "{order:?}");
     for target in ["/profile/42", "/favorites/42", "/orders/A"] {
-        assert!(order[..3].iter().any(|seen| seen == target), "{order:?}");
-        assert!(order[3..].iter().any(|seen| seen == target), "{order:?}");
+        assert!(order[..3].iter().any(|request| request == target), "{order:?}");
+        assert!(order[3..].iter().any(|request| request == target), "{order:?}");
         assert_eq!(conditions(&upstream, target), ["", "\"1\""], "{target}");
     }
 }
@@ -62,7 +64,9 @@ async fn every_source_is_confirmed_after_the_last_part_has_arrived() {
 async fn both_rounds_ask_past_every_cache() {
     let (sidecar, upstream) = over_three("snapshot").await;
     ask(&sidecar).await.dataset();
-    assert!(upstream.received().iter().all(|seen| seen.header("cache-control") == "no-cache"));
+    assert!(
+        upstream.received().iter().all(|request| request.header("cache-control") == "no-cache")
+    );
 }
 
 #[tokio::test]
@@ -70,8 +74,8 @@ async fn complete_asks_once_and_without_a_wish() {
     let (sidecar, upstream) = over_three("complete").await;
     ask(&sidecar).await.dataset();
     assert_eq!(upstream.received().len(), 3);
-    assert!(upstream.received().iter().all(|seen| seen.header("cache-control").is_empty()));
-    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("cache-control").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
@@ -86,7 +90,7 @@ async fn a_part_that_changed_and_what_depends_on_it_are_taken_anew_and_all_are_c
     assert_eq!(conditions(&upstream, "/favorites/42"), ["", "\"1\"", "\"1\""]);
     assert_eq!(conditions(&upstream, "/orders/A"), ["", "\"1\""]);
     assert_eq!(conditions(&upstream, "/orders/B"), ["", "\"b\""], "taken anew, then confirmed");
-    let order: Vec<_> = upstream.received().iter().map(|seen| seen.target.clone()).collect();
+    let order: Vec<_> = upstream.received().iter().map(|request| request.target.clone()).collect();
     let taken = order.iter().position(|target| target == "/orders/B").unwrap();
     assert_eq!(
         order.len() - taken,
@@ -104,7 +108,7 @@ async fn a_part_that_changes_in_every_round_is_contended() {
         got.failed_sources("contended", 503),
         [("favorites".to_owned(), "changed".to_owned())]
     );
-    assert_eq!(asked(&upstream, "/favorites/42").len(), 3, "three rounds and no more");
+    assert_eq!(requests_to(&upstream, "/favorites/42").len(), 3, "three rounds and no more");
     assert_eq!(sidecar.metric("bfb_collections_total", &[("result", "failed")]).await, Some(1.0));
 }
 
@@ -114,7 +118,7 @@ async fn the_file_says_how_many_rounds_there_are() {
         let (sidecar, upstream) = over_three(&format!("snapshot\nrounds: {rounds}")).await;
         upstream.answers("/favorites/42", (1..100).map(revision));
         ask(&sidecar).await.failed_sources("contended", 503);
-        assert_eq!(asked(&upstream, "/favorites/42").len(), rounds);
+        assert_eq!(requests_to(&upstream, "/favorites/42").len(), rounds);
     }
 }
 
@@ -134,10 +138,10 @@ async fn a_date_or_nothing_proves_nothing_either() {
         let (sidecar, upstream) = over_three("snapshot").await;
         upstream.answers("/favorites/42", [reply]);
         ask(&sidecar).await.dataset();
-        let asked = asked(&upstream, "/favorites/42");
-        assert_eq!(asked.len(), 2);
-        assert!(asked.iter().all(|seen| seen.header("if-none-match").is_empty()));
-        assert!(asked.iter().all(|seen| seen.header("if-modified-since").is_empty()));
+        let requests = requests_to(&upstream, "/favorites/42");
+        assert_eq!(requests.len(), 2);
+        assert!(requests.iter().all(|request| request.header("if-none-match").is_empty()));
+        assert!(requests.iter().all(|request| request.header("if-modified-since").is_empty()));
     }
 }
 
@@ -147,7 +151,7 @@ async fn the_same_bytes_under_a_new_tag_are_asked_for_once_more_at_the_most() {
     let tagged = |tag: &str| Reply::json("[]").etag(tag);
     upstream.answers("/favorites/42", [tagged("\"1\""), tagged("\"2\"")]);
     assert_eq!(ask(&sidecar).await.dataset()["favorites"], serde_json::json!([]));
-    assert!(asked(&upstream, "/favorites/42").len() <= 3);
+    assert!(requests_to(&upstream, "/favorites/42").len() <= 3);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::support::domain::DomainFile;
 use crate::support::sidecar::{Setup, Sidecar};
 use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
-/// Answers for each rate; `BFB_SNAPSHOT_ANSWERS` asks for more.
+/// Answers for each rate; `BFB_SNAPSHOT_ANSWERS` sets another number.
 const ANSWERS: usize = 300;
 /// How many requests are made for each answer wanted, before a rate is given up.
 const ATTEMPTS: usize = 20;
@@ -26,10 +26,10 @@ fn answers_wanted() -> usize {
     std::env::var("BFB_SNAPSHOT_ANSWERS").map_or(ANSWERS, |count| count.parse().unwrap())
 }
 
-/// What both sources show: a revision that goes up at the instants of a Poisson process.
+/// The revision that both sources show: it goes up at the instants of a Poisson process.
 ///
-/// It is worked out from the clock at each read, under one lock, so that both sources change at
-/// exactly the same instants and no timer's grain blurs them.
+/// It is computed from the clock at each read, under one lock, so that both sources change at
+/// exactly the same instants and no timer's resolution blurs them.
 struct Ledger {
     next: Instant,
     revision: u64,
@@ -53,7 +53,7 @@ impl Ledger {
     }
 }
 
-/// How a source proves its parts current.
+/// The kind of `ETag` by which a source proves its parts current.
 #[derive(Debug, Clone, Copy)]
 enum Tags {
     Strong,
@@ -71,7 +71,7 @@ fn show(
         let reply = Reply::json(format!("{{\"revision\":{revision}}}"));
         match tags {
             Tags::Strong => reply.etag(&format!("\"{revision}\"")),
-            // As weak as they come: the same for every revision.
+            // As weak as possible: the same for every revision.
             Tags::Weak => reply.header("etag", "W/\"any\""),
             Tags::None => reply,
         }
@@ -104,7 +104,7 @@ impl Reading {
 
 #[derive(Debug, Default)]
 struct Tally {
-    asked: AtomicUsize,
+    requests: AtomicUsize,
     answers: AtomicUsize,
     torn: AtomicUsize,
     contended: AtomicUsize,
@@ -117,7 +117,7 @@ impl Tally {
 
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn contended_percent(&self) -> f64 {
-        100.0 * Self::get(&self.contended) as f64 / Self::get(&self.asked) as f64
+        100.0 * Self::get(&self.contended) as f64 / Self::get(&self.requests) as f64
     }
 }
 
@@ -133,10 +133,10 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
             let mut consumer = reading.sidecar.consumer(HttpVersion::Http1);
             let enough = || {
                 Tally::get(&tally.answers) >= wanted
-                    || Tally::get(&tally.asked) >= wanted * ATTEMPTS
+                    || Tally::get(&tally.requests) >= wanted * ATTEMPTS
             };
             while !enough() {
-                tally.asked.fetch_add(1, Ordering::SeqCst);
+                tally.requests.fetch_add(1, Ordering::SeqCst);
                 let got = consumer.get(&format!("/v2/{mode}s/{key}")).await.unwrap();
                 if got.status == 503 {
                     let failed = got.failed_sources("contended", 503);
@@ -160,7 +160,7 @@ async fn read(reading: &Arc<Reading>, mode: &'static str, wanted: usize) -> Tall
     Arc::into_inner(tally).unwrap()
 }
 
-/// Reads in both modes at one rate, prints what was met, and returns how many answers of `complete`
+/// Reads in both modes at one rate, prints the counts, and returns how many answers of `complete`
 /// were torn.
 async fn compare(per_second: u32, tags: Tags) -> usize {
     let wanted = answers_wanted();

@@ -1,4 +1,4 @@
-//! Who means well: consumers that read a few hundred keys over and over, and an owner who
+//! The honest load: consumers that read a few hundred keys over and over, and an owner that
 //! invalidates some.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const CONSUMERS: [&str; 4] = ["honest 1", "honest 2", "honest 3", "honest 4"];
 const KEYS: u32 = 300;
 /// A consumer's pause after an answer.
 const PAUSE: Duration = Duration::from_millis(5);
-/// An owner's.
+/// The owner's pause.
 const BETWEEN_INVALIDATIONS: Duration = Duration::from_millis(100);
 
 pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Sender<bool>) {
@@ -30,7 +30,7 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
     load.spawn(invalidates(Arc::clone(&world.sidecar), stop.subscribe()));
 }
 
-/// Asks for one key after the other.
+/// Requests one key after the other.
 async fn reads(
     name: &'static str,
     http: HttpVersion,
@@ -42,15 +42,15 @@ async fn reads(
     while goes_on(&mut stop, PAUSE).await {
         let path = format!("/v2/customers/{}", fastrand::u32(..KEYS));
         tally.count(match consumer.get(&path).await {
-            Ok(got) => became(&got),
+            Ok(got) => outcome(&got),
             Err(why) => format!("cut off: {why}"),
         });
     }
     (name, tally)
 }
 
-/// What an honest consumer met, in a few words.
-fn became(got: &ClientResponse) -> String {
+/// The outcome of an honest consumer's request, in a few words.
+fn outcome(got: &ClientResponse) -> String {
     if got.status == 200 {
         return "200".to_owned();
     }
@@ -64,15 +64,15 @@ async fn invalidates(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> 
     let mut tally = Tally::default();
     while goes_on(&mut stop, BETWEEN_INVALIDATIONS).await {
         let keys: Vec<String> = (0..3).map(|_| fastrand::u32(..KEYS).to_string()).collect();
-        let asked =
+        let request =
             write("/invalidate", &json!({"domain": "customer", "keys": keys, "wait": "none"}));
-        tally.count(sidecar.send_admin(asked).await.status.to_string());
+        tally.count(sidecar.send_admin(request).await.status.to_string());
     }
     ("invalidations", tally)
 }
 
-/// What an honest consumer may meet: an answer, or to be told when to come again. Each meets the
-/// first.
+/// The outcomes that an honest consumer may have: an answer, or `overloaded` with a `Retry-After`.
+/// Each consumer has the first at least once.
 pub(super) fn judge(counted: &[Counted]) {
     for (name, tally) in counted.iter().filter(|(name, _)| CONSUMERS.contains(name)) {
         for (what, times) in tally.all() {

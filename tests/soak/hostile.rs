@@ -1,5 +1,5 @@
-//! Who means ill, each in one way and at a pace of its own: what it sends is bounded, what it costs
-//! is the sidecar's to bound.
+//! The hostile load, each kind at a pace of its own: the load is bounded by its pace, and its cost
+//! by the sidecar.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -21,11 +21,10 @@ use crate::support::wire;
 
 /// How many connections with a head that never ends are open at once.
 const SLOW_HEADS: usize = 150;
-/// How many connections whose answers nobody reads are open at once, and how many requests each has
-/// sent.
+/// How many connections with unread answers are open at once, and how many requests each has sent.
 const UNREAD: usize = 100;
 const UNREAD_STREAMS: u32 = 100;
-/// How long Redis is gone each time, and how long it is there between.
+/// How long Redis is down each time, and how long it runs between.
 const REDIS_DOWN: Duration = Duration::from_millis(1_500);
 const REDIS_UP: Duration = Duration::from_secs(7);
 const PLANTED_BYTES: usize = 256 * 1024;
@@ -58,7 +57,7 @@ pub(super) fn begin(load: &mut JoinSet<Counted>, world: &World, stop: &watch::Se
     load.spawn(kills_redis(Arc::clone(&world.redis), stop.subscribe()));
 }
 
-/// Asks for one path after the other on one connection, whatever the answer is.
+/// Requests one path after the other on one connection, and ignores the answers.
 async fn asks(
     name: &'static str,
     sidecar: Arc<Sidecar>,
@@ -104,15 +103,15 @@ fn bad_path(n: u64) -> String {
     }
 }
 
-/// Asks for a fresh key and goes away before the answer.
+/// Requests a fresh key and goes away before the answer.
 async fn hangs_up(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     let mut n = 0_u64;
     while goes_on(&mut stop, Duration::from_millis(3)).await {
         n += 1;
         let Ok(mut wire) = wire::Wire::open_patiently(sidecar.listen()).await else { continue };
-        let asked = wire.ask(&wire::get(&format!("/v2/customers/gone-{n}"), "")).await;
-        tally.count(if asked.is_ok() { "gone" } else { "cut off" });
+        let sent = wire.ask(&wire::get(&format!("/v2/customers/gone-{n}"), "")).await;
+        tally.count(if sent.is_ok() { "gone" } else { "cut off" });
     }
     ("hang-ups", tally)
 }
@@ -125,14 +124,14 @@ async fn resets_streams(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) 
         let Ok(connection) = Connection::open(&to, HttpVersion::Http2).await else { continue };
         let (answers, _) = tokio::sync::mpsc::unbounded_channel();
         let path = format!("/v2/customers/reset-{}", fastrand::u32(..));
-        let asked = connection.at_once(&path, 100, &answers);
-        let _ = tokio::time::timeout(Duration::from_millis(2), asked).await;
+        let requests = connection.at_once(&path, 100, &answers);
+        let _ = tokio::time::timeout(Duration::from_millis(2), requests).await;
         tally.count("a hundred streams");
     }
     ("resets", tally)
 }
 
-/// Keeps connections on which a head never ends.
+/// Keeps connections with a head that never ends.
 async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     let mut open = Vec::new();
@@ -153,8 +152,8 @@ async fn never_ends_a_head(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
     ("slow heads", tally)
 }
 
-/// Keeps HTTP/2 connections with many requests, some with great heads, of whose answers one byte
-/// each is read.
+/// Keeps HTTP/2 connections with many requests, some with great heads, and reads one byte of each
+/// answer.
 async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     let mut open = VecDeque::new();
@@ -183,7 +182,7 @@ async fn reads_no_answer(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>)
     ("unread answers", tally)
 }
 
-/// Two at a time take a part of 4 MiB and read it at leisure.
+/// Two consumers at a time request a part of 4 MiB and read it slowly.
 async fn takes_large_parts(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     let mut n = 0_u64;
@@ -209,7 +208,7 @@ async fn takes_large_parts(sidecar: Arc<Sidecar>, mut stop: watch::Receiver<bool
     ("large parts", tally)
 }
 
-/// Puts what is none into the places of datasets in Redis.
+/// Plants invalid values under the names of datasets in Redis.
 async fn plants(redis: Arc<Mutex<Redis>>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     let mut n = 0_usize;
@@ -238,7 +237,7 @@ fn plant(url: &str, n: usize) -> redis::RedisResult<()> {
     }
 }
 
-/// Ends Redis as a power cut would, and starts it again, empty.
+/// Kills Redis as a power cut would, and starts it again, empty.
 async fn kills_redis(redis: Arc<Mutex<Redis>>, mut stop: watch::Receiver<bool>) -> Counted {
     let mut tally = Tally::default();
     while goes_on(&mut stop, REDIS_UP).await {

@@ -7,29 +7,29 @@ use tokio::time::{Instant, interval_at};
 
 use crate::support::sidecar::Sidecar;
 
-/// So often it is looked at.
+/// The number of samples in a run.
 const SAMPLES: u32 = 200;
-/// What the process may hold for its work by default is 256 MiB; more than that is never resident.
+/// The process may hold 256 MiB for its work by default; more than that is never resident.
 const RESIDENT_MAX_KIB: u64 = 256 * 1024;
-/// From here on a run is long enough for its second quarter to have seen all that the load comes
-/// to, on a busy machine too.
+/// A run of this length is long enough for the whole load to have begun in its second quarter, on a
+/// busy machine too.
 const LONG: Duration = Duration::from_mins(10);
-/// By how much the last quarter's most may be above the second's: in a long run what an allocator
-/// keeps at hand or not; in a short one the load is still gathering, and how much of it is under
-/// way at once depends on the machine.
+/// How far the maximum of the last quarter may be above that of the second: in a long run, by the
+/// memory that an allocator keeps for reuse; in a short one the load is still growing, and its
+/// concurrency depends on the machine.
 const GROWTH_MAX_KIB: (u64, u64) = (16 * 1024, 64 * 1024);
 
-/// What was resident over a run.
+/// The resident memory over a run.
 pub(super) struct Samples {
     /// KiB, one after the other.
     kib: Vec<u64>,
-    /// The most that there ever was, between them too.
+    /// The maximum, between the samples too.
     peak_kib: u64,
     length: Duration,
 }
 
 impl Samples {
-    /// Takes them, evenly over this time from `begun` on.
+    /// Takes the samples, evenly over this time from `begun` on.
     pub(super) async fn take(sidecar: &Sidecar, begun: Instant, length: Duration) -> Self {
         let mut times = interval_at(begun, length / SAMPLES);
         let mut kib = Vec::new();
@@ -40,7 +40,7 @@ impl Samples {
         Self { kib, peak_kib: sidecar.peak_resident_kib(), length }
     }
 
-    /// The most of each quarter.
+    /// The maximum of each quarter.
     fn quarters(&self) -> Vec<u64> {
         let most = |quarter: &[u64]| quarter.iter().copied().max().unwrap_or_default();
         self.kib.chunks(self.kib.len().div_ceil(4)).map(most).collect()

@@ -1,4 +1,4 @@
-//! Who takes part: a sidecar with a few domains, the sources behind them, good and bad, and the
+//! The parts of a run: a sidecar with a few domains, the sources behind them, good and bad, and the
 //! Redis that it shares.
 
 use std::collections::BTreeMap;
@@ -18,16 +18,16 @@ use crate::support::upstream::{ReceivedRequest, Reply, Upstream};
 
 /// Small, so that the first quarter of a minute fills it.
 const MEMORY: &str = "8MiB";
-/// A source's ways to mean ill: domains of these names.
+/// The kinds of bad sources: domains of these names.
 pub(super) const BAD: [&str; 9] =
     ["hang", "stuck", "cut", "endless", "closed", "nested", "status", "large", "validator"];
 const PART_BYTES: usize = 1_500;
-/// As large as a part may be, almost.
+/// Almost as large as a part may be.
 const LARGE_BYTES: usize = 4 << 20;
-/// Longer than what an `ETag` may be.
+/// Longer than an `ETag` may be.
 const VALIDATOR_BYTES: usize = 30_000;
 
-/// What took part, and keeps running until it is dropped.
+/// The parts of a run, which live until it is dropped.
 pub(super) struct World {
     pub(super) sidecar: Arc<Sidecar>,
     pub(super) redis: Arc<Mutex<Redis>>,
@@ -64,7 +64,8 @@ impl World {
                 &[],
             ),
         ];
-        // A source of its own for each, so that no breaker hides another's trouble.
+        // A source of its own for each, so that an open breaker of one does not stop requests to
+        // another.
         for way in BAD {
             let path = format!("/part?way={way}&of={{key}}");
             domains.push(domain(way, "1s").source("part", &bad, &path, &["timeout: 300ms"]));
@@ -77,7 +78,7 @@ impl World {
         Self { sidecar, redis, _upstreams: vec![good, bad], _drip: drip }
     }
 
-    /// With nobody asking, nothing is under way any more.
+    /// Waits until nothing is under way, once no requests come.
     pub(super) async fn comes_to_rest(&self) {
         self.sidecar.until_metric("bfb_flights", 0.0).await;
         self.sidecar.until_metric("bfb_connections", 0.0).await;
@@ -90,7 +91,7 @@ fn domain(name: &str, deadline: &str) -> DomainFile {
         .head("cache: {ttl: 5s, missing_ttl: 1s}")
 }
 
-/// What a bad source answers, by the way that its URL names.
+/// The answer of a bad source, by the kind that its URL names.
 fn badly(seen: &ReceivedRequest) -> Reply {
     let way = seen.target.trim_start_matches("/part?way=").split('&').next().unwrap_or_default();
     match way {
@@ -106,7 +107,7 @@ fn badly(seen: &ReceivedRequest) -> Reply {
     }
 }
 
-/// Whether it goes on, and how often what happened.
+/// The outcomes of one kind of load, counted.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Tally(BTreeMap<String, u64>);
 
@@ -127,8 +128,8 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Waits for a pause, unless the load is to stop meanwhile: then no.
+/// Waits for a pause; returns false if the load is to stop meanwhile.
 pub(super) async fn goes_on(stop: &mut watch::Receiver<bool>, pause: Duration) -> bool {
-    // Load has a pace of its own: this is no wait for something to happen.
+    // This is not a wait for an event: a load has a pace of its own.
     tokio::time::timeout(pause, stop.wait_for(|stop| *stop)).await.is_err()
 }

@@ -1,4 +1,5 @@
-//! What an answer means: a part, the known part again, no such thing, or a failure with its reason.
+//! The meaning of an answer: a part, the known part again, a missing thing, or a failure with its
+//! reason.
 
 use bfb::domain::Missing;
 use bfb::sources::{Reason, SourceAnswer, Validator};
@@ -91,7 +92,7 @@ async fn anything_but_a_200_with_json_fails_with_its_reason() {
         assert_eq!(&*failure.source_name, "orders");
     }
     assert!(
-        upstream.received().iter().all(|seen| seen.target == "/secret"),
+        upstream.received().iter().all(|request| request.target == "/secret"),
         "nothing was followed"
     );
 }
@@ -117,8 +118,8 @@ async fn what_is_no_http_is_said_to_be_none() {
 
 #[tokio::test]
 async fn nobody_there_is_a_connect_failure() {
-    let gone = Upstream::plain().await.origin();
-    let client = setup(gone).with(|source| source.retries = 2).client();
+    let closed_port = Upstream::plain().await.origin();
+    let client = setup(closed_port).with(|source| source.retries = 2).client();
     let (answer, attempts) = default_request().of(&client, "/").await;
     let failure = answer.unwrap_err();
     assert_eq!((failure.reason, failure.retry, attempts.len()), (Reason::Connect, true, 3));
@@ -179,7 +180,7 @@ async fn a_weak_tag_is_never_asked_for_and_the_bytes_decide() {
     let again = TestRequest { previous_part: Some(&first), ..default_request() };
     assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
     assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Part(_))));
-    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
@@ -205,7 +206,7 @@ async fn a_200_is_unchanged_only_if_bytes_and_strong_tags_agree() {
 #[tokio::test]
 async fn a_304_for_another_tag_is_asked_again_without_a_condition() {
     let upstream = Upstream::plain().await;
-    upstream.handles("/", |seen| match seen.header("if-none-match") {
+    upstream.handles("/", |request| match request.header("if-none-match") {
         "" => Reply::json("2").etag("\"b\""),
         _ => Reply::status(304).etag("\"b\""),
     });

@@ -21,11 +21,11 @@ use super::{
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::upstream::{Reply, Upstream};
 
-/// One authority, and an identity of ours that it has issued.
+/// One authority, and a client identity that it has issued.
 pub(super) struct World {
     authority: Authority,
     paths: IdentityPaths,
-    ours: watch::Sender<Arc<Identity>>,
+    client_identity: watch::Sender<Arc<Identity>>,
     _dir: tempfile::TempDir,
 }
 
@@ -35,11 +35,11 @@ impl World {
         let authority = Authority::new("shop", Validity::days(1)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let paths = IdentityPaths { dir: dir.path().to_owned(), ca: None };
-        let ours = watch::Sender::new(identity(&authority, &paths, 1));
-        Self { authority, paths, ours, _dir: dir }
+        let client_identity = watch::Sender::new(identity(&authority, &paths, 1));
+        Self { authority, paths, client_identity, _dir: dir }
     }
 
-    /// A server that demands a certificate of this authority.
+    /// A server that requires a certificate of this authority.
     async fn upstream(&self, alpn: &[&str]) -> Upstream {
         Upstream::tls(self.server(alpn)).await
     }
@@ -49,7 +49,7 @@ impl World {
     }
 
     pub(super) fn identity(&self) -> watch::Receiver<Arc<Identity>> {
-        self.ours.subscribe()
+        self.client_identity.subscribe()
     }
 
     /// The same with this certificate.
@@ -62,7 +62,7 @@ impl World {
         config(ServerConfig::builder().with_client_cert_verifier(verifier), leaf, alpn)
     }
 
-    /// A server that asks nobody who they are.
+    /// A server that requests no client certificate.
     async fn careless(&self) -> Upstream {
         let leaf = self.authority.issue(&Leaf::new("orders").dns("localhost")).unwrap();
         Upstream::tls(config(ServerConfig::builder().with_no_client_auth(), &leaf, &["h2"])).await
@@ -70,12 +70,12 @@ impl World {
 
     fn setup(&self, upstream: &Upstream) -> Setup {
         let mut setup = setup(upstream.origin_as("localhost"));
-        setup.shared.identity = Some(self.ours.subscribe());
+        setup.shared.identity = Some(self.client_identity.subscribe());
         setup
     }
 
     fn renew(&self, generation: u64) {
-        self.ours.send_replace(identity(&self.authority, &self.paths, generation));
+        self.client_identity.send_replace(identity(&self.authority, &self.paths, generation));
     }
 }
 
@@ -112,7 +112,7 @@ async fn the_server_chooses_the_version_of_http() {
         assert_eq!(first, known_part("1", strong("\"a\"")));
         let again = TestRequest { previous_part: Some(&first), ..default_request() };
         assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
-        assert!(upstream.received().iter().all(|seen| seen.version == version), "{alpn:?}");
+        assert!(upstream.received().iter().all(|request| request.version == version), "{alpn:?}");
         assert_eq!(upstream.connections(), 1);
     }
 }
@@ -134,7 +134,7 @@ async fn over_http_2_the_bounds_are_the_same() {
         (Reply::status(503), Reason::Status),
     ] {
         upstream.answers("/", [reply]);
-        // Only what never ends is waited for no longer than this.
+        // Only the endless answers are limited to this time.
         let within =
             if reason == Reason::Timeout { Duration::from_millis(300) } else { TEST_TIMEOUT };
         let failure =
@@ -215,19 +215,22 @@ async fn a_new_identity_gets_new_connections_and_the_old_ones_finish() {
         };
         tokio::join!(slow, renewed);
         part(fetch(&client, "/").await.unwrap());
-        let on: Vec<_> =
-            upstream.received().iter().map(|seen| (seen.target.clone(), seen.connection)).collect();
+        let on: Vec<_> = upstream
+            .received()
+            .iter()
+            .map(|request| (request.target.clone(), request.connection))
+            .collect();
         assert_eq!(on[0].1, on[1].1, "the slow one began on the old connection");
         assert!(on[2..].iter().all(|(_, connection)| *connection == 2), "{on:?}");
         upstream.closed(1).await;
     }
 }
 
-/// The server keeps its connections open, and its certificate, beyond its end.
+/// The server keeps its connections open, and its certificate, after the certificate has expired.
 #[tokio::test]
 async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certificate() {
     let world = World::new();
-    // On a busy machine a short life may be over before the first request is.
+    // On a busy machine a short-lived certificate may expire before the first request.
     for lifetime in [4, 8, 16, 32].map(Duration::from_secs) {
         let leaf = Leaf::new("orders").dns("localhost").valid(Validity::lasting(lifetime));
         let leaf = world.authority.issue(&leaf).unwrap();
@@ -244,7 +247,7 @@ async fn a_kept_alive_connection_is_not_used_past_the_end_of_the_servers_certifi
             assert!(SystemTime::now() > end, "{:?}", servers[0].3);
             continue;
         }
-        // Its last second counts.
+        // The last second is part of the validity.
         while SystemTime::now() < end + Duration::from_secs(1) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -270,14 +273,14 @@ async fn a_connection_to_a_server_whose_certificate_was_revoked_is_not_used_agai
         part(fetch(&client, "/").await.unwrap());
         std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[&leaf]).unwrap())
             .unwrap();
-        world.ours.send_replace(Arc::new(Identity::load(&world.paths, 2).unwrap()));
+        world.client_identity.send_replace(Arc::new(Identity::load(&world.paths, 2).unwrap()));
         let failure = fetch_error(&client, "/").await;
         assert_eq!((failure.reason, failure.retry), (Reason::Tls, false), "{alpn}: {failure}");
         assert!(failure.detail.contains("was revoked (`crl.pem`)"), "{failure}");
         assert_eq!(upstream.received().len(), 1, "{alpn}");
         std::fs::write(world.paths.dir.join("crl.pem"), world.authority.revoke(&[]).unwrap())
             .unwrap();
-        world.ours.send_replace(Arc::new(Identity::load(&world.paths, 3).unwrap()));
+        world.client_identity.send_replace(Arc::new(Identity::load(&world.paths, 3).unwrap()));
         part(fetch(&client, "/").await.unwrap());
     }
 }

@@ -1,4 +1,4 @@
-//! Pages: the first one, all of them, or none.
+//! Pages of a list: the first one, all of them, or none.
 
 use std::num::NonZeroU32;
 
@@ -49,13 +49,13 @@ async fn a_page_that_was_added_behind_an_unchanged_first_one_is_found() {
     let first = part(fetch(&client, "/").await.unwrap());
     let again = TestRequest { previous_part: Some(&first), ..default_request() };
     assert!(matches!(again.of(&client, "/").await.0, Ok(SourceAnswer::Unchanged)));
-    upstream.handles("/", |seen| match seen.header("if-none-match") {
+    upstream.handles("/", |request| match request.header("if-none-match") {
         "" => Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next"),
         _ => Reply::status(304).etag("\"a\""),
     });
     upstream.answers("/2", [Reply::json("[2]")]);
     assert_eq!(part(again.of(&client, "/").await.0.unwrap()), known_part("[1,2]", Validator::None));
-    assert!(upstream.received().iter().all(|seen| seen.header("if-none-match").is_empty()));
+    assert!(upstream.received().iter().all(|request| request.header("if-none-match").is_empty()));
 }
 
 #[tokio::test]
@@ -105,9 +105,9 @@ async fn pages_that_cannot_be_had_whole_are_a_failure() {
 #[tokio::test]
 async fn one_page_more_than_allowed_is_a_failure() {
     let upstream = Upstream::plain().await;
-    upstream.handles("/", |seen| {
+    upstream.handles("/", |request| {
         Reply::json("[1]")
-            .header("link", &format!("<{}1>; rel=next", seen.target.replace('/', "/?")))
+            .header("link", &format!("<{}1>; rel=next", request.target.replace('/', "/?")))
     });
     let failure = fetch_error(&follow(&upstream), "/").await;
     assert!(failure.detail.contains("more than the 3 pages"), "{failure}");

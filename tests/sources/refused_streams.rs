@@ -1,5 +1,5 @@
-//! What a server of HTTP/2 refuses without looking at it (GOAWAY, `REFUSED_STREAM`) is sent
-//! again; and a server that closes a connection of TLS 1.3 without a word of HTTP.
+//! A request that an HTTP/2 server refuses without processing it (GOAWAY, `REFUSED_STREAM`) is sent
+//! again; and a server that closes a TLS 1.3 connection before any byte of HTTP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const NO_ERROR: u32 = 0;
 const SETTINGS_MAX_CONCURRENT_STREAMS: u16 = 3;
 const SETTINGS_ACK: u8 = 1;
 
-/// What is done with one request.
+/// The server's reaction to one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reaction {
     Answer,
@@ -33,7 +33,7 @@ enum Reaction {
     AnswerAsTheLast,
     /// `RST_STREAM` with `REFUSED_STREAM`.
     Refuse,
-    /// GOAWAY that names the stream before this one as the last that is looked at.
+    /// GOAWAY that names the stream before this one as the last that is processed.
     GoAwayBefore,
     /// GOAWAY that names this stream, and the connection's end without an answer.
     GoAwayBehind,
@@ -54,7 +54,7 @@ impl Drop for FrameServer {
 }
 
 impl FrameServer {
-    /// `react` is given the request's number on its connection and over all of them, from 1.
+    /// `react` gets the request's number on its connection and over all of them, from 1.
     async fn start(
         world: &World,
         react: impl Fn(usize, usize) -> Reaction + Send + Sync + 'static,
@@ -165,8 +165,8 @@ fn go_away(last: u32) -> Vec<u8> {
     frame(GOAWAY, 0, 0, &[last.to_be_bytes(), NO_ERROR.to_be_bytes()].concat())
 }
 
-/// 800 requests, eight at once. So many readers at once, each of whom reads so often, one after the
-/// other, and is answered each time.
+/// So many readers at once, each with so many requests one after the other, all of which are
+/// answered.
 async fn read_side_by_side(client: &Arc<Client>, readers: usize, each: usize) {
     let mut tasks = JoinSet::new();
     for _ in 0..readers {
@@ -206,7 +206,7 @@ async fn a_request_that_waits_for_a_stream_when_a_goaway_comes_is_not_lost() {
         |_, in_all| if in_all == 2 { Reaction::AnswerAsTheLast } else { Reaction::Answer };
     let server = FrameServer::with_settings(&world, &one_at_a_time, reaction).await;
     let client = server.setup(&world).client();
-    // Now the client knows the server's settings.
+    // After one answer the client has the server's settings.
     part(fetch(&client, "/").await.unwrap());
     let waits = async {
         server.requests.clone().wait_for(|count| *count == 2).await.unwrap();
@@ -214,7 +214,7 @@ async fn a_request_that_waits_for_a_stream_when_a_goaway_comes_is_not_lost() {
             while client.state().inflight < 2 {
                 tokio::task::yield_now().await;
             }
-            // It is handed to its connection meanwhile.
+            // The request is handed to its connection meanwhile.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
@@ -228,7 +228,7 @@ async fn a_request_that_waits_for_a_stream_when_a_goaway_comes_is_not_lost() {
     assert_eq!(server.requests(), 3);
 }
 
-/// With one stream at a time the others wait for theirs when the GOAWAY comes.
+/// With one stream at a time the other requests wait for theirs when the GOAWAY comes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_wait_for_a_stream_when_a_goaway_comes_are_sent_on_the_next_connection() {
     let world = World::new();
@@ -259,7 +259,7 @@ async fn a_refused_stream_is_sent_again_without_spending_a_retry() {
         "bfb_source_resends_total{source=\"orders\"} 3",
         "bfb_source_retries_total{source=\"orders\"} 0",
     ] {
-        assert!(text.lines().any(|met| met == line), "{line} is not in\n{text}");
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
     }
 }
 
@@ -285,7 +285,7 @@ async fn a_stream_that_a_goaway_says_was_looked_at_is_not_sent_again() {
     assert_eq!((failure.reason, server.requests()), (Reason::Status, 1), "{failure}");
 }
 
-/// Accepts handshakes, and closes each connection: in order, or with what came still unread.
+/// Accepts handshakes, and closes each connection: in order, or with unread bytes.
 async fn close_after_handshake(tls: Arc<ServerConfig>, in_order: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -295,7 +295,7 @@ async fn close_after_handshake(tls: Arc<ServerConfig>, in_order: bool) -> Socket
             let Ok(mut stream) = tls.accept(stream).await else { continue };
             if in_order {
                 let _ = stream.shutdown().await;
-                // Until the client has seen it.
+                // Waits until the client has closed too.
                 let _ = stream.read_to_end(&mut Vec::new()).await;
             }
         }

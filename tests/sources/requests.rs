@@ -1,4 +1,4 @@
-//! What goes out: headers, connections used again, and no more at once than the file allows.
+//! Outgoing requests: headers, reused connections, and no more at once than the domain file allows.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -23,19 +23,19 @@ async fn a_request_says_who_asks_for_what_until_when() {
     let trace =
         TraceContext { sampled: true, tracestate: Some("a=1".into()), ..TraceContext::fresh() };
     let within = Duration::from_mins(2);
-    let asked = TestRequest { no_cache: true, trace: trace.clone(), within, ..default_request() };
-    let (answer, attempts) = asked.of(&client, "/customers/42?x=1").await;
+    let request = TestRequest { no_cache: true, trace: trace.clone(), within, ..default_request() };
+    let (answer, attempts) = request.of(&client, "/customers/42?x=1").await;
     part(answer.unwrap());
-    let seen = &upstream.received()[0];
-    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("GET", "/customers/42?x=1"));
-    assert_eq!(seen.header("accept"), "application/json");
-    assert_eq!(seen.header("accept-encoding"), "identity");
-    assert_eq!(seen.header("accept-language"), "en");
-    assert_eq!(seen.header("cache-control"), "no-cache");
-    assert_eq!(seen.header("user-agent"), concat!("bfb/", env!("CARGO_PKG_VERSION")));
-    assert_eq!(seen.header("traceparent"), trace.traceparent(attempts[0].span_id));
-    assert_eq!(seen.header("tracestate"), "a=1");
-    let left: u64 = seen.header("bfb-deadline-ms").parse().unwrap();
+    let received = &upstream.received()[0];
+    assert_eq!((received.method.as_str(), received.target.as_str()), ("GET", "/customers/42?x=1"));
+    assert_eq!(received.header("accept"), "application/json");
+    assert_eq!(received.header("accept-encoding"), "identity");
+    assert_eq!(received.header("accept-language"), "en");
+    assert_eq!(received.header("cache-control"), "no-cache");
+    assert_eq!(received.header("user-agent"), concat!("bfb/", env!("CARGO_PKG_VERSION")));
+    assert_eq!(received.header("traceparent"), trace.traceparent(attempts[0].span_id));
+    assert_eq!(received.header("tracestate"), "a=1");
+    let left: u64 = received.header("bfb-deadline-ms").parse().unwrap();
     assert!((1..=60_000).contains(&left), "{left} ms are left of a minute");
     assert_eq!((attempts[0].status, attempts[0].reason), (Some(200), None));
 }
@@ -54,13 +54,17 @@ async fn the_file_may_choose_another_accept_but_no_encoding() {
         })
         .client();
     part(fetch(&client, "/").await.unwrap());
-    let seen = &upstream.received()[0];
+    let received = &upstream.received()[0];
     assert_eq!(
-        (seen.header("accept"), seen.header("accept-encoding")),
+        (received.header("accept"), received.header("accept-encoding")),
         ("application/vnd.shop+json", "identity")
     );
     assert_eq!(
-        (seen.header("cache-control"), seen.header("if-none-match"), seen.header("tracestate")),
+        (
+            received.header("cache-control"),
+            received.header("if-none-match"),
+            received.header("tracestate")
+        ),
         ("", "", "")
     );
 }

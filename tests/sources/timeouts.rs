@@ -17,7 +17,7 @@ async fn a_timeout_bounds_a_request_up_to_the_last_byte() {
     upstream.answers("/stuck", [Reply::json("[1,").stuck()]);
     for (target, timeout_ms, words) in [
         ("/never", 60, "no answer within 60ms"),
-        // By then the head has come, on a busy machine too.
+        // Within three seconds the head has arrived, on a busy machine too.
         ("/stuck", 3_000, "answered 200, but the body was not whole"),
     ] {
         let timeout = Some(Duration::from_millis(timeout_ms));
@@ -33,8 +33,8 @@ async fn the_deadline_bounds_everything() {
     let upstream = Upstream::plain().await;
     upstream.answers("/never", [Reply::never()]);
     let client = setup(upstream.origin()).with(|source| source.retries = 5).client();
-    let asked = TestRequest { within: Duration::from_millis(80), ..default_request() };
-    let (answer, attempts) = asked.of(&client, "/never").await;
+    let request = TestRequest { within: Duration::from_millis(80), ..default_request() };
+    let (answer, attempts) = request.of(&client, "/never").await;
     assert!(answer.unwrap_err().detail.contains("what the deadline left"));
     assert_eq!(attempts.len(), 1);
 }
@@ -68,7 +68,7 @@ async fn who_waits_for_a_slot_waits_until_the_deadline() {
 #[tokio::test]
 async fn trouble_is_retried_and_each_request_has_a_span_of_its_own() {
     let ok = || Reply::json("1");
-    for trouble in [
+    for failure in [
         Reply::status(503),
         Reply::status(500),
         Reply::status(429),
@@ -81,12 +81,15 @@ async fn trouble_is_retried_and_each_request_has_a_span_of_its_own() {
         Reply::json("<p>").typed("text/html"),
     ] {
         let upstream = Upstream::plain().await;
-        upstream.answers("/", [trouble.clone(), trouble, ok()]);
+        upstream.answers("/", [failure.clone(), failure, ok()]);
         let client = setup(upstream.origin()).with(|source| source.retries = 2).client();
         let (answer, attempts) = default_request().of(&client, "/").await;
         part(answer.unwrap());
-        let spans: std::collections::HashSet<_> =
-            upstream.received().iter().map(|seen| seen.header("traceparent").to_owned()).collect();
+        let spans: std::collections::HashSet<_> = upstream
+            .received()
+            .iter()
+            .map(|request| request.header("traceparent").to_owned())
+            .collect();
         assert_eq!((attempts.len(), spans.len()), (3, 3));
         assert!(attempts[0].reason.is_some() && attempts[2].reason.is_none());
     }
@@ -155,9 +158,9 @@ async fn retry_after_is_waited_for_or_not_at_all() {
 #[tokio::test]
 async fn an_outage_is_not_multiplied() {
     let upstream = Upstream::plain().await;
-    // A 429 is retried, but the breaker does not count it: only the budget is at work here.
-    upstream.handles("/", |seen| {
-        if seen.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
+    // A 429 is retried, but the breaker does not count it, so only the budget limits the retries.
+    upstream.handles("/", |request| {
+        if request.target == "/?bad" { Reply::status(429) } else { Reply::json("1") }
     });
     let mut registry = prometheus_client::registry::Registry::with_prefix("bfb");
     let mut setup = setup(upstream.origin()).with(|source| source.retries = 9);
@@ -169,7 +172,7 @@ async fn an_outage_is_not_multiplied() {
         }
         fetch_error(&client, "/?bad").await;
     }
-    // 60 questions: a fifth of them, and twenty that are free.
+    // 60 requests give a fifth of them as retries, and twenty are free.
     let retries = upstream.received().len() - 60;
     assert!((20..=32 + 4).contains(&retries), "{retries} retries");
     let mut text = String::new();
@@ -204,7 +207,7 @@ async fn twenty_failures_in_a_row_open_the_breaker_and_it_says_for_how_long() {
         (Reason::BreakerOpen, 0, 20)
     );
     let wait = failure.retry_after.unwrap();
-    // What is left of five seconds and a tenth more.
+    // The rest of five seconds, and up to a tenth more.
     assert!((1..=6).contains(&wait.as_secs()) && wait.subsec_nanos() == 0, "{wait:?}");
     let state = client.state();
     assert_eq!((state.breaker, state.failed_in_a_row), (BreakerState::Open, 21));
@@ -230,9 +233,9 @@ async fn a_cancelled_request_gives_back_what_it_held() {
         .with(|source| source.concurrency = NonZeroUsize::new(2).unwrap())
         .client();
     for sent in 1..=40 {
-        let asked = default_request();
+        let request = default_request();
         tokio::select! {
-            _ = asked.of(&client, "/never") => panic!("it never answers"),
+            _ = request.of(&client, "/never") => panic!("it never answers"),
             _ = upstream.requests(sent) => {}
         }
     }
@@ -270,7 +273,8 @@ async fn one_retry_saves_almost_all(error: Reply) {
         });
     }
     let failed: u32 = asking.join_all().await.into_iter().sum();
-    // One in a hundred is what two requests leave; the seed makes it this side of one in fifty.
+    // Two requests leave one failure in a hundred; with this seed there are fewer than one in
+    // fifty.
     assert!(failed <= 2 * 64 * 32 / 100, "{failed} of 2048 failed");
     assert_eq!(client.state().breaker, BreakerState::Closed);
 }

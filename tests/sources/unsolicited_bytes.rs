@@ -1,4 +1,4 @@
-//! Bytes that nobody asked for on a kept-alive HTTP/1.1 connection: they answer nobody.
+//! Unsolicited bytes on a kept-alive HTTP/1.1 connection: they are never taken for an answer.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
 
-/// A pool that never lends a connection twice in so many rounds does not keep any.
+/// If the pool lends no connection twice in so many rounds, it keeps none.
 const ROUNDS_MAX: usize = 200;
 
-/// Which request it is: the connection's number and the request's on it, both from 1.
+/// The number of the connection and of the request on it, both from 1.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     connection: usize,
@@ -39,7 +39,7 @@ impl ScriptedServer {
     async fn start(answer: impl Fn(Place, &str) -> Vec<String> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (seen, requests) = watch::channel(Vec::new());
+        let (sender, requests) = watch::channel(Vec::new());
         let answer = Arc::new(answer);
         let server = tokio::spawn(async move {
             let mut connections = JoinSet::new();
@@ -47,7 +47,7 @@ impl ScriptedServer {
             while let Ok((stream, _)) = listener.accept().await {
                 connection += 1;
                 stream.set_nodelay(true).unwrap();
-                connections.spawn(serve(stream, connection, Arc::clone(&answer), seen.clone()));
+                connections.spawn(serve(stream, connection, Arc::clone(&answer), sender.clone()));
             }
         });
         Self { address, requests, server }
@@ -57,10 +57,10 @@ impl ScriptedServer {
         setup(format!("http://{}", self.address).parse().unwrap()).client()
     }
 
-    /// On which connections a target was asked for.
+    /// The connections over which a target was requested.
     fn connections_of(&self, target: &str) -> Vec<usize> {
         let requests = self.requests.borrow();
-        let of_target = requests.iter().filter(|(_, asked)| asked == target);
+        let of_target = requests.iter().filter(|(_, requested)| requested == target);
         of_target.map(|(connection, _)| *connection).collect()
     }
 }
@@ -69,7 +69,7 @@ async fn serve(
     mut stream: TcpStream,
     connection: usize,
     answer: Arc<impl Fn(Place, &str) -> Vec<String> + Send + Sync + 'static>,
-    seen: watch::Sender<Vec<(usize, String)>>,
+    requests: watch::Sender<Vec<(usize, String)>>,
 ) -> Option<()> {
     for request in 1.. {
         let mut head = Vec::new();
@@ -78,7 +78,7 @@ async fn serve(
         }
         let head = String::from_utf8(head).unwrap();
         let target = head.split(' ').nth(1).unwrap().to_owned();
-        seen.send_modify(|all| all.push((connection, target)));
+        requests.send_modify(|all| all.push((connection, target)));
         for piece in answer(Place { connection, request }, &head) {
             stream.write_all(piece.as_bytes()).await.ok()?;
             tokio::task::yield_now().await;
@@ -92,7 +92,7 @@ fn ok(json: &str) -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{json}", json.len())
 }
 
-/// Asks for `/known` with its tag: the source answers with a 304 or a 204.
+/// Requests `/known` with its tag: the source answers with a 304 or a 204.
 async fn confirm(client: &Client) {
     let known = known_part("1", strong("\"a\""));
     let answer = TestRequest { previous_part: Some(&known), ..default_request() }
@@ -105,7 +105,7 @@ async fn confirm(client: &Client) {
     }
 }
 
-/// The body comes when the next request is there already, and reads like an answer to it.
+/// The body arrives when the next request is already sent, and looks like an answer to it.
 #[tokio::test]
 async fn a_body_behind_a_304_or_a_204_is_not_the_answer_about_another_key() {
     let unasked = ok("\"of nobody\"");
@@ -163,8 +163,7 @@ async fn a_304_that_announces_no_body_keeps_its_connection() {
     panic!("no connection was used again");
 }
 
-/// As varnish#1221 and okhttp#2310 have it: 304s whose body follows, while others ask for other
-/// keys.
+/// As in varnish#1221 and okhttp#2310: 304s with a body, while others request other keys.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_304s_with_a_body_break_none_of_the_reads_beside_them() {
     let server = ScriptedServer::start(|_, head| {
@@ -204,7 +203,7 @@ async fn garbage_on_a_reused_connection_is_asked_again_on_a_fresh_one_free_of_th
         let (answer, attempts) = default_request().of(&client, &format!("/{round}")).await;
         assert_eq!(part(answer.unwrap()).json, "1");
         assert!(attempts.len() <= 2, "{attempts:?}");
-        // A request that found no idle connection met no garbage.
+        // A request that found no idle connection got no garbage.
         if attempts.len() == 2 {
             assert_eq!(attempts[0].reason, Some(Reason::Status));
             return;
@@ -226,7 +225,8 @@ async fn a_source_that_sends_garbage_on_fresh_connections_too_is_asked_once_more
         let failure = fetch_error(&client, "/second").await;
         assert!(failure.detail.contains("no valid HTTP answer"), "{failure}");
         let connections = server.connections_of("/second");
-        // A fresh connection is the last word. The first request need not have met the other one.
+        // An error on a fresh connection is final. The first request need not have used the other
+        // one.
         if connections != [2] {
             assert_eq!(connections[0], 1);
             assert_eq!(connections.len(), 2, "{connections:?}");
@@ -236,7 +236,7 @@ async fn a_source_that_sends_garbage_on_fresh_connections_too_is_asked_once_more
     panic!("no connection was used again");
 }
 
-/// Servers say so to a connection that was idle for too long, and close it.
+/// Servers send this over a connection that was idle for too long, and close it.
 #[tokio::test]
 async fn a_408_that_was_on_its_way_before_the_request_is_not_its_answer() {
     let timeout = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";

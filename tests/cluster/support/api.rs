@@ -1,4 +1,4 @@
-//! Who asks the API server, in plain JSON over HTTPS, as whoever a token says.
+//! A client of the API server, in plain JSON over HTTPS, with the identity of its token.
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use super::until;
 /// The name under which objects are applied.
 const MANAGER: &str = "tests";
 
-/// Somebody who asks.
+/// A client with a token.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     client: Client,
@@ -16,12 +16,12 @@ pub(crate) struct Api {
     token: String,
 }
 
-/// What came back.
+/// An answer of the API server.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     /// The HTTP status.
     pub(crate) status: u16,
-    /// The object, or the `Status` that says why not.
+    /// The object, or the `Status` that gives the reason of a refusal.
     pub(crate) body: Value,
     /// The `Warning` headers, as `kubectl` prints them.
     pub(crate) warnings: Vec<String>,
@@ -35,21 +35,22 @@ impl Answer {
         self.body
     }
 
-    /// Why there is none, as `kubectl` prints it.
+    /// The reason of a refusal, as `kubectl` prints it.
     #[track_caller]
     pub(crate) fn refusal(&self) -> &str {
         assert!(self.status >= 400, "not refused: {self:#?}");
         self.body["message"].as_str().unwrap_or_else(|| panic!("no message: {self:#?}"))
     }
 
-    /// Whether it was done.
+    /// Whether the request succeeded.
     pub(crate) fn is_done(&self) -> bool {
         (200..300).contains(&self.status)
     }
 }
 
 impl Api {
-    /// Asks the API server at `base` (`https://…`), which must prove itself by this authority.
+    /// A client of the API server at `base` (`https://…`), which must have a certificate of this
+    /// authority.
     pub(crate) fn new(base: &str, authority_pem: &str, token: &str) -> Self {
         let authority = reqwest::Certificate::from_pem(authority_pem.as_bytes()).unwrap();
         let client = Client::builder().tls_certs_only([authority]).no_proxy().build().unwrap();
@@ -95,21 +96,21 @@ impl Api {
         self.ask(Method::POST, &folder(object), Some(object)).await
     }
 
-    /// What would come of creating an object: admitted as ever, and not kept. An error where there
-    /// was no answer.
+    /// The result of creating an object: admitted as usual, and not stored (a dry run). An error
+    /// where there was no answer.
     pub(crate) async fn rehearse(&self, object: &Value) -> Result<Answer, String> {
         self.try_ask(Method::POST, &format!("{}?dryRun=All", folder(object)), Some(object)).await
     }
 
-    /// Makes an object what it is here, whatever it was:
-    /// `kubectl apply --server-side --force-conflicts`.
+    /// Replaces an object, whatever its present state: `kubectl apply --server-side
+    /// --force-conflicts`.
     pub(crate) async fn apply(&self, object: &Value) -> Value {
         let path =
             format!("{}?fieldManager={MANAGER}&force=true&fieldValidation=Strict", path_of(object));
         self.ask(Method::PATCH, &path, Some(object)).await.object()
     }
 
-    /// The object as it is now.
+    /// The object in its present state.
     pub(crate) async fn current(&self, object: &Value) -> Answer {
         self.get(&path_of(object)).await
     }
@@ -119,7 +120,7 @@ impl Api {
         self.merge_at(&path_of(object), change).await
     }
 
-    /// Merges a change into what stands at a path.
+    /// Merges a change into the object at a path.
     pub(crate) async fn merge_at(&self, path: &str, change: &Value) -> Answer {
         self.ask(Method::PATCH, path, Some(change)).await
     }
@@ -129,17 +130,17 @@ impl Api {
         self.delete_at(&path_of(object)).await
     }
 
-    /// Deletes what stands at a path, at once.
+    /// Deletes the object at a path, at once.
     pub(crate) async fn delete_at(&self, path: &str) -> Answer {
         self.ask(Method::DELETE, path, Some(&json!({"gracePeriodSeconds": 0}))).await
     }
 
-    /// What stands at a path.
+    /// The object at a path.
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.ask(Method::GET, path, None).await
     }
 
-    /// Asks for something that is no object: a token.
+    /// Posts a body that is no stored object, such as a request for a token.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
         self.ask(Method::POST, path, Some(body)).await
     }
@@ -150,7 +151,8 @@ impl Api {
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
-    /// Waits for the pods that this object's controllers make, however many hands they go through.
+    /// Waits for the first pod that this object's controllers make, directly or through other
+    /// objects.
     pub(crate) async fn pod_of(&self, owner: &Value) -> Value {
         let namespace = text(owner, "/metadata/namespace");
         let name = text(owner, "/metadata/name");
@@ -170,7 +172,7 @@ pub(crate) fn text(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Where objects like this one stand.
+/// The collection path of objects like this one.
 fn folder(object: &Value) -> String {
     let version = text(object, "/apiVersion");
     let kind = text(object, "/kind");
@@ -187,7 +189,7 @@ fn folder(object: &Value) -> String {
     }
 }
 
-/// Where this object stands.
+/// The path of this object.
 fn path_of(object: &Value) -> String {
     format!("{}/{}", folder(object), text(object, "/metadata/name"))
 }

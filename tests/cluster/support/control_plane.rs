@@ -18,7 +18,7 @@ use super::process::Process;
 use super::services::Services;
 use super::until;
 
-/// The controllers without which a pod's owner has no pods, or a pod does not come in.
+/// The controllers without which an owner has no pods, or a pod is not admitted.
 const CONTROLLERS: [&str; 9] = [
     "deployment-controller",
     "replicaset-controller",
@@ -31,13 +31,13 @@ const CONTROLLERS: [&str; 9] = [
     "garbage-collector-controller",
 ];
 
-/// Who may do everything.
+/// The token of the administrator.
 const ADMIN: &str = "admin-token";
-/// The namespace in which it is written down what admission does to pods.
+/// The namespace for which the audit log records what admission does to pods.
 pub(crate) const AUDITED: &str = "audited";
-/// Where that is written.
+/// The file of the audit log.
 const AUDIT: &str = "audit.log";
-/// A node that never answers: where a `DaemonSet` has its pod.
+/// A node without a kubelet, on which a `DaemonSet` has its pod.
 const NODE: &str = "node";
 
 /// The control plane.
@@ -48,15 +48,15 @@ pub(crate) struct ControlPlane {
     services: Services,
     processes: Vec<Process>,
     api_server: Mutex<Option<Process>>,
-    /// The last to go.
+    /// Dropped last: the processes write into it.
     dir: TempDir,
 }
 
 impl ControlPlane {
-    /// The one that most tests share, each in namespaces of its own.
+    /// The control plane that most tests share, each in namespaces of its own.
     pub(crate) async fn shared() -> &'static Self {
         static SHARED: OnceLock<ControlPlane> = OnceLock::new();
-        // It outlives the test that is the first to ask, and so does what it runs on.
+        // It outlives the test that is the first to need it, and so does its runtime.
         let starting = tokio::task::spawn_blocking(|| {
             SHARED.get_or_init(|| {
                 let runtime = Box::leak(Box::new(tokio::runtime::Runtime::new().unwrap()));
@@ -66,9 +66,9 @@ impl ControlPlane {
         starting.await.expect("a control plane")
     }
 
-    /// One of a test's own.
+    /// A control plane of a test's own.
     pub(crate) async fn start() -> Self {
-        // Fails where another test was first.
+        // Fails if another test has installed it before.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let authority = Authority::new("kubernetes", Validity::days(2)).unwrap();
@@ -92,29 +92,28 @@ impl ControlPlane {
         plane.processes.push(plane.start_controllers());
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}});
         plane.admin().create(&node).await.object();
-        // As if a kubelet had said that it is well: no pod of a `DaemonSet` goes to a node that is
-        // not.
+        // As if a kubelet had reported the node ready: no pod of a `DaemonSet` goes to a node that
+        // is not.
         plane.admin().merge(&node, &json!({"spec": {"taints": null}})).await.object();
         plane
     }
 
-    /// Who may do everything.
+    /// A client with all rights.
     pub(crate) fn admin(&self) -> Api {
         self.api(ADMIN)
     }
 
-    /// Whoever this token says.
+    /// A client with this token.
     pub(crate) fn api(&self, token: &str) -> Api {
         Api::new(&self.url(), self.authority.ca_pem(), token)
     }
 
-    /// Who stands behind which Service.
+    /// The endpoints behind each Service.
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }
 
-    /// A file that tells a program where the API server is, who it may say to be, and in which
-    /// namespace it lives.
+    /// A file with the address of the API server, the token, and the namespace for a program.
     pub(crate) fn kubeconfig(&self, name: &str, token: &str, namespace: &str) -> PathBuf {
         let config = json!({
             "apiVersion": "v1",
@@ -129,7 +128,7 @@ impl ControlPlane {
         self.write(&format!("{name}.kubeconfig"), &config.to_string())
     }
 
-    /// A namespace with these labels, and the account that pods have where they name none.
+    /// A namespace with these labels, and the service account of pods that name none.
     pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
         let admin = self.admin();
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
@@ -147,7 +146,7 @@ impl ControlPlane {
         self.api_server.lock().await.take().expect("an API server runs").kill().await;
     }
 
-    /// Starts it, and waits until it is ready.
+    /// Starts the API server, and waits until it is ready.
     pub(crate) async fn start_api_server(&self) {
         let mut api_server = self.api_server.lock().await;
         let process = api_server.insert(self.api_server());
@@ -160,13 +159,13 @@ impl ControlPlane {
         .await;
     }
 
-    /// What was written down so far.
+    /// The records of the audit log so far.
     pub(crate) fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.path(AUDIT)).unwrap();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Where files of the test can lie.
+    /// A folder for files of the test.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -224,10 +223,10 @@ impl ControlPlane {
             format!("--listen-peer-urls={peers}"),
             format!("--initial-advertise-peer-urls={peers}"),
             format!("--initial-cluster=default={peers}"),
-            // Its data need not outlive a power cut.
+            // Its data need not survive a power cut.
             "--unsafe-no-fsync".to_owned(),
         ];
-        // The shared control plane is never dropped, and etcd sets much of a disk aside.
+        // The shared control plane is never dropped, and etcd preallocates much disk space.
         let folder = self.dir.path();
         Process::start_sweeping("etcd", folder, "etcd", &args, &[], folder)
     }
@@ -265,15 +264,15 @@ impl ControlPlane {
             "--leader-elect=false".to_owned(),
             format!("--secure-port={}", free().port()),
             format!("--bind-address={}", self.address.ip()),
-            // Else it asks for certificates of its own.
+            // Without this it makes certificates of its own.
             format!("--cert-dir={}", self.path("controllers").display()),
         ];
         Process::start("kube-controller-manager", self.dir.path(), binary(), &args, &[])
     }
 }
 
-/// What is written down: what service accounts do, and what admission does to the pods of
-/// namespaces that ask for that.
+/// The audit policy: record the requests of service accounts, and the changes by admission to the
+/// pods of namespaces that ask for that.
 fn audited() -> Value {
     json!({
         "apiVersion": "audit.k8s.io/v1",
@@ -292,7 +291,7 @@ fn audited() -> Value {
     })
 }
 
-/// The program that is both halves of the control plane.
+/// The program that contains kube-apiserver and kube-controller-manager.
 fn binary() -> OsString {
     std::env::var_os("BFB_TEST_KUBERNETES").expect(
         "`BFB_TEST_KUBERNETES` names no control plane; expected what `tests/cluster/build.sh` \

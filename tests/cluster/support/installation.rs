@@ -19,24 +19,24 @@ use super::until;
 const NAMESPACE: &str = "bfb-system";
 const CONFIGURATION: &str = "bfb";
 const ACCOUNT: &str = "bfb-webhook";
-/// Where a pod has the certificate of somebody else.
+/// The folder in which a pod has a certificate that cert-manager made.
 const IDENTITY: &str = "/etc/bfb/identity";
 /// The label by which the tests that share a control plane keep out of each other's namespaces.
 const TEST: &str = "test";
 
-/// Certificates that live for seconds, so that a test sees them come and go.
+/// Certificates that live for seconds, so that a test sees them replaced.
 pub(crate) const SHORT_LIVED: &str = "--certificate-lifetime=9s";
-/// A leader that is silent is not waited for long.
+/// A short lease, so that a silent leader is replaced soon.
 pub(crate) const SHORT_LEASE: &str = "--leader-lease=2s";
-/// The watchdog looks all the time.
+/// The watchdog checks twice a second.
 pub(crate) const WATCHFUL: &str = "--watchdog-every=500ms";
 
 /// The webhook in a cluster.
 pub(crate) struct Installation<'p> {
     plane: &'p ControlPlane,
-    /// The test that it is for; nothing where it is installed as it is.
+    /// The test that it is for; `None` where it is installed under the names of the manifests.
     test: Option<String>,
-    /// Where it lives.
+    /// The namespace of the webhook.
     pub(crate) namespace: String,
     /// Its configuration's name.
     pub(crate) configuration: String,
@@ -48,12 +48,12 @@ pub(crate) struct Installation<'p> {
 }
 
 impl<'p> Installation<'p> {
-    /// As it is: for a control plane of a test's own.
+    /// Installs it under the names of the manifests: for a control plane of a test's own.
     pub(crate) async fn as_it_is(plane: &'p ControlPlane, overlay: Overlay) -> Self {
         Self::install(plane, None, overlay).await
     }
 
-    /// Under names of the test's, for the namespaces that [`Self::namespace`] makes.
+    /// Installs it under names of the test's, for the namespaces that [`Self::namespace`] makes.
     pub(crate) async fn of(plane: &'p ControlPlane, test: &str, overlay: Overlay) -> Self {
         Self::install(plane, Some(test), overlay).await
     }
@@ -83,13 +83,14 @@ impl<'p> Installation<'p> {
             "/api/v1/namespaces/{}/serviceaccounts/{ACCOUNT}/token",
             installation.namespace
         );
-        let asked =
+        let token_request =
             json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}});
-        installation.token = text(&admin.post(&accounts, &asked).await.object(), "/status/token");
+        installation.token =
+            text(&admin.post(&accounts, &token_request).await.object(), "/status/token");
         installation
     }
 
-    /// The object as this test has it.
+    /// The object under the names of this test.
     fn renamed(&self, mut object: Value) -> Value {
         let Some(test) = &self.test else { return object };
         replace(&mut object, NAMESPACE, &self.namespace);
@@ -99,8 +100,8 @@ impl<'p> Installation<'p> {
                 for webhook in object["webhooks"].as_array_mut().unwrap() {
                     let selected =
                         webhook.pointer_mut("/namespaceSelector/matchExpressions").unwrap();
-                    let ours = json!({"key": TEST, "operator": "In", "values": [test]});
-                    selected.as_array_mut().unwrap().push(ours);
+                    let requirement = json!({"key": TEST, "operator": "In", "values": [test]});
+                    selected.as_array_mut().unwrap().push(requirement);
                 }
             }
             "ClusterRole" | "ClusterRoleBinding" => {
@@ -116,7 +117,7 @@ impl<'p> Installation<'p> {
         object
     }
 
-    /// What the replicas are told, and where the API server finds them.
+    /// Takes the arguments of the replicas from the Deployment, and their address from the Service.
     fn learn(&mut self, object: &Value) {
         match text(object, "/kind").as_str() {
             "Service" => self.service = format!("{}:443", text(object, "/spec/clusterIP")),
@@ -134,7 +135,8 @@ impl<'p> Installation<'p> {
         }
     }
 
-    /// A namespace whose pods come to this webhook; with `restricted` enforced, and more labels.
+    /// A namespace whose pods are sent to this webhook; with `restricted` enforced, and more
+    /// labels.
     pub(crate) async fn namespace(&self, name: &str, labels: &Value) {
         let mut all = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         let all_labels = all.as_object_mut().unwrap();
@@ -145,7 +147,7 @@ impl<'p> Installation<'p> {
         self.plane.namespace(name, &all).await;
     }
 
-    /// The folder of the certificate that somebody else makes.
+    /// The folder of the certificate that cert-manager would make.
     pub(crate) fn identity(&self) -> PathBuf {
         self.plane.dir().join(format!("{}-identity", self.configuration))
     }
@@ -169,7 +171,7 @@ impl<'p> Installation<'p> {
         self.route();
     }
 
-    /// Waits until a replica says that it is ready.
+    /// Waits until a replica reports that it is ready.
     async fn ready(&mut self, replica: &str) {
         let (process, address) = self.replicas.get_mut(replica).expect("a replica");
         let what = format!("webhook {replica} is ready");
@@ -180,7 +182,7 @@ impl<'p> Installation<'p> {
         .await;
     }
 
-    /// The replicas that run are those behind the Service.
+    /// Makes the running replicas the endpoints of the Service.
     fn route(&self) {
         let behind = self.replicas.values().map(|(_, address)| *address).collect();
         self.plane.services().set(&self.service, behind);
@@ -191,8 +193,7 @@ impl<'p> Installation<'p> {
         self.plane.services().cut(&self.service).await;
     }
 
-    /// Waits until pods of `namespace` that ask are injected: the API server has heard of the
-    /// authority.
+    /// Waits until pods of `namespace` that ask are injected: the API server trusts the authority.
     pub(crate) async fn serves(&self, namespace: &str) {
         let admin = self.admin();
         let probe = pod(namespace, "probe", &annotations(ASKS));
@@ -221,7 +222,7 @@ impl<'p> Installation<'p> {
             .reduce(|sum, value| sum + value)
     }
 
-    /// Ends a replica as a crash would. The Service forgets it at once; in a cluster that takes as
+    /// Ends a replica as a crash would. The Service removes it at once; in a cluster that takes as
     /// long as a probe does.
     pub(crate) async fn kill(&mut self, replica: &str) {
         let (process, _) = self.replicas.remove(replica).expect("a replica");
@@ -239,12 +240,12 @@ impl<'p> Installation<'p> {
         process.ended().await
     }
 
-    /// Its configuration, as it is now.
+    /// The webhook's configuration in its present state.
     pub(crate) async fn configuration(&self) -> Value {
         self.admin().get(&self.configuration_path()).await.object()
     }
 
-    /// Changes its configuration, as somebody who should not might.
+    /// Changes the configuration, as an operator might by mistake.
     pub(crate) async fn change_configuration(&self, change: &Value) {
         self.admin().merge_at(&self.configuration_path(), change).await.object();
     }
@@ -265,12 +266,12 @@ impl<'p> Installation<'p> {
         bundles.into_iter().collect::<Vec<_>>().join("|")
     }
 
-    /// The certificate that the replicas share, as it is now.
+    /// The present certificate that the replicas share.
     pub(crate) async fn secret(&self) -> Option<Value> {
         self.found(&self.secret_path()).await
     }
 
-    /// Deletes it, as somebody who should not might.
+    /// Deletes it, as an operator might by mistake.
     pub(crate) async fn delete_secret(&self) {
         self.admin().delete_at(&self.secret_path()).await.object();
     }
@@ -279,7 +280,7 @@ impl<'p> Installation<'p> {
         format!("/api/v1/namespaces/{}/secrets/{ACCOUNT}", self.namespace)
     }
 
-    /// Who leads; nothing while nobody does.
+    /// The replica that leads; `None` if there is no leader.
     pub(crate) async fn leader(&self) -> Option<String> {
         let path =
             format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases/{ACCOUNT}", self.namespace);
@@ -292,18 +293,18 @@ impl<'p> Installation<'p> {
         (answer.status != 404).then(|| answer.object())
     }
 
-    /// Whoever may do everything.
+    /// The program that contains kube-apiserver and kube-controller-manager.
     pub(crate) fn admin(&self) -> Api {
         self.plane.admin()
     }
 
-    /// The webhook's own rights.
+    /// A client with the webhook's own rights.
     pub(crate) fn account(&self) -> Api {
         self.plane.api(&self.token)
     }
 }
 
-/// What the manifests grant: each verb on each resource.
+/// The rights that the manifests grant: each verb on each resource.
 pub(crate) fn granted(overlay: Overlay) -> BTreeSet<(String, String)> {
     let texts = |rule: &Value, key: &str| {
         let list = rule[key].as_array().cloned().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What `kubectl kustomize` makes of `k8s/`, as far as its kustomizations go: the files that they
-//! name, and patches (RFC 6902).
+//! The output of `kubectl kustomize` for `k8s/`, as far as its kustomizations go: the files that
+//! they name, and patches (RFC 6902).
 
 use std::path::Path;
 
@@ -13,9 +13,10 @@ use super::api::text;
 pub(crate) enum Overlay {
     /// While no replica answers, pods that ask are refused.
     Fail,
-    /// While no replica answers, they come in without a sidecar, and the watchdog tells of them.
+    /// While no replica answers, they are admitted without a sidecar, and the watchdog reports
+    /// them.
     Ignore,
-    /// As `Fail`, with a certificate that somebody else makes and renews.
+    /// As `Fail`, with a certificate that cert-manager makes and renews.
     CertManager,
 }
 

@@ -1,5 +1,5 @@
-//! Another injector, as those of Istio and Linkerd are: it puts a native sidecar of its own before
-//! all others, in pods that carry its annotation and have none, and wants to be asked again where
+//! Another injector, like those of Istio and Linkerd: it puts a native sidecar of its own before
+//! all others, in pods that carry its annotation and have none, and is to be called again when
 //! others change the pod after it.
 
 use std::convert::Infallible;
@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-/// Its sidecar.
+/// The name of its sidecar.
 pub(crate) const CONTAINER: &str = "mesh-proxy";
 /// The annotation that asks for it.
 pub(crate) const ASKS: &str = "mesh.example/inject";
 
-/// Serves it on loopback as long as the runtime lives; the configuration, under this name, that
+/// Serves it on loopback as long as the runtime lives. Returns a configuration of this name, which
 /// sends it the pods of the namespaces with this label.
 pub(crate) async fn start(configuration: &str, label: (&str, &str)) -> Value {
     let authority = Authority::new("mesh", Validity::days(1)).unwrap();
@@ -99,11 +99,11 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(answer.body(review.to_string().into()).expect("a response"))
 }
 
-/// What it adds to a pod.
+/// The changes that it makes to a pod.
 fn patch(pod: &Value) -> Vec<Value> {
     let list = pod.pointer("/spec/initContainers").and_then(Value::as_array);
-    let there = list.into_iter().flatten().any(|container| container["name"] == CONTAINER);
-    if there || pod["metadata"]["annotations"][ASKS] != "true" {
+    let is_injected = list.into_iter().flatten().any(|container| container["name"] == CONTAINER);
+    if is_injected || pod["metadata"]["annotations"][ASKS] != "true" {
         return Vec::new();
     }
     let sidecar = json!({

@@ -1,5 +1,5 @@
-//! The vocabulary of the cluster's tests: a control plane (`control_plane`), who asks it (`api`),
-//! how it reaches Services (`services`), the webhook as `k8s/` installs it (`installation`), and
+//! The vocabulary of the cluster's tests: a control plane (`control_plane`), its clients (`api`),
+//! its way to Services (`services`), the webhook as `k8s/` installs it (`installation`), and
 //! another injector (`mesh`).
 
 pub(crate) mod api;
@@ -16,12 +16,12 @@ pub(crate) mod stream;
 
 use std::time::Duration;
 
-/// How long a test waits for what must come.
+/// How long a test waits for an event that must come.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it looks.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// Looks until there is something to see. `what` says in the end what never came.
+/// Calls `look` until it returns a value. `what` names the missing event in the panic.
 #[track_caller]
 pub(crate) fn until<T>(
     what: &str,
@@ -31,13 +31,13 @@ pub(crate) fn until<T>(
     async move {
         let looking = async {
             loop {
-                if let Some(seen) = look().await {
-                    return seen;
+                if let Some(found) = look().await {
+                    return found;
                 }
                 tokio::time::sleep(GLANCE).await;
             }
         };
-        let seen = tokio::time::timeout(PATIENCE, looking).await;
-        seen.unwrap_or_else(|_| panic!("{place}: it never came that {what}"))
+        let found = tokio::time::timeout(PATIENCE, looking).await;
+        found.unwrap_or_else(|_| panic!("{place}: it never came that {what}"))
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-/// What pods of the tests say of themselves: annotations.
+/// The annotation of pods that ask for a sidecar.
 pub(crate) const ASKS: (&str, &str) = ("bfb.dev/inject", "customer");
 
 /// Annotations of one member.
@@ -73,7 +73,7 @@ pub(crate) fn owners(namespace: &str, annotations: &Value) -> Vec<Value> {
     ]
 }
 
-/// Makes a `CronJob` believe that it has missed a run, so that nobody waits for the next minute.
+/// Makes a `CronJob` count a run as missed, so that the test does not wait for the next minute.
 pub(crate) fn overdue() -> Value {
     let before = humantime::format_rfc3339_seconds(
         std::time::SystemTime::now() - std::time::Duration::from_mins(2),
@@ -87,13 +87,13 @@ pub(crate) fn init_containers(pod: &Value) -> Vec<&str> {
     list.into_iter().flatten().filter_map(|container| container["name"].as_str()).collect()
 }
 
-/// Whether it has its sidecar.
+/// Whether the pod has its sidecar.
 pub(crate) fn is_injected(pod: &Value) -> bool {
     init_containers(pod).contains(&"bfb")
         && pod.pointer("/metadata/annotations/bfb.dev~1status").is_some()
 }
 
-/// Asserts that it has its sidecar, once, before all others.
+/// Asserts that the pod has its sidecar, once, before all others.
 #[track_caller]
 pub(crate) fn assert_injected(pod: &Value) {
     assert_eq!(pod["metadata"]["annotations"]["bfb.dev/status"], "injected", "{pod:#}");
@@ -103,7 +103,7 @@ pub(crate) fn assert_injected(pod: &Value) {
     assert_eq!(pod["spec"]["initContainers"][0]["restartPolicy"], "Always", "{pod:#}");
 }
 
-/// Asserts that nothing of ours is in it.
+/// Asserts that the webhook has changed nothing in the pod.
 #[track_caller]
 pub(crate) fn assert_untouched(pod: &Value) {
     assert_eq!(init_containers(pod), Vec::<&str>::new(), "{pod:#}");

@@ -1,5 +1,6 @@
 //! A process of a test's own, with its log in a file. It ends when it is dropped, and also when the
-//! test's process ends in any way whatever: a guard beside it reads a pipe that nobody else holds.
+//! test's process ends in any way: a guard beside it reads a pipe whose other end only the test's
+//! process holds.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -9,9 +10,9 @@ use std::process::{Child, Command, Stdio};
 
 use super::until;
 
-/// Starts the program that its words from the third on name, says its id, and kills it once
-/// standard input ends. Its first word is the log, its second a folder that nobody needs any more
-/// when the program has ended.
+/// Starts the program that its arguments from the third on name, prints its process id, and kills
+/// it once standard input ends. Its first argument is the log, its second a folder to remove after
+/// the program has ended.
 const GUARD: &str = r#"
 log=$1 folder=$2
 shift 2
@@ -29,7 +30,7 @@ kill "$guard"
 exit "$code"
 "#;
 
-/// How much of a log is shown where something failed.
+/// The number of log lines that are shown after a failure.
 const SHOWN_LINES: usize = 40;
 
 /// The process.
@@ -60,7 +61,7 @@ impl Process {
         Self::start_sweeping(name, dir, program, args, env, Path::new(""))
     }
 
-    /// The same; `folder` is removed when it has ended.
+    /// The same; `folder` is removed after the process has ended.
     pub(crate) fn start_sweeping(
         name: &str,
         dir: &Path,
@@ -81,13 +82,13 @@ impl Process {
             .arg(program)
             .args(args);
         let mut guard = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut said = String::new();
-        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut said).unwrap();
-        let pid = said.trim().parse().unwrap_or_else(|_| panic!("{name} did not start"));
+        let mut line = String::new();
+        BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let pid = line.trim().parse().unwrap_or_else(|_| panic!("{name} did not start"));
         Self { name: name.to_owned(), guard, pid, log }
     }
 
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
             .args(["-s", name, &self.pid.to_string()])
@@ -96,7 +97,7 @@ impl Process {
         assert!(sent.unwrap().success(), "{} runs no more:\n{}", self.name, self.tail());
     }
 
-    /// Ends it as a crash would, and waits until it is gone.
+    /// Kills the process as a crash would, and waits for its end.
     pub(crate) async fn kill(mut self) {
         self.signal("KILL");
         self.ended().await;
@@ -109,7 +110,7 @@ impl Process {
         until(&what, async || guard.try_wait().unwrap().and_then(|status| status.code())).await
     }
 
-    /// Whether it still runs.
+    /// Whether the process is running.
     pub(crate) fn runs(&mut self) -> bool {
         self.guard.try_wait().unwrap().is_none()
     }

@@ -1,6 +1,6 @@
-//! How the API server reaches Services: it asks this proxy to connect it with a cluster address,
-//! which does what a node's rules do, and hands the connection to one of those that stand behind
-//! the Service.
+//! The API server's way to Services: a proxy that it asks (`CONNECT`) for a connection to a cluster
+//! address. Like a node's rules, the proxy connects it with one of the endpoints behind the
+//! Service.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,28 +16,28 @@ use super::until;
 /// The longest head of a request that is read.
 const HEAD_LINES_MAX: usize = 20;
 
-/// Who stands behind each Service, by its cluster address and port.
+/// The endpoints behind each Service, by its cluster address and port.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Services {
-    known: Arc<Mutex<HashMap<String, Service>>>,
+    services: Arc<Mutex<HashMap<String, Service>>>,
 }
 
-/// One of them.
+/// The endpoints of one Service.
 #[derive(Debug, Clone, Default)]
 struct Service {
     behind: Vec<SocketAddr>,
-    /// Connections hold a receiver each; a word of it ends them.
+    /// Connections hold a receiver each; a message ends them.
     cut: watch::Sender<()>,
 }
 
 impl Services {
-    /// Puts these behind a Service, in the place of those before.
+    /// Replaces the endpoints of a Service.
     pub(crate) fn set(&self, address: &str, behind: Vec<SocketAddr>) {
-        self.known.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
+        self.services.lock().unwrap().entry(address.to_owned()).or_default().behind = behind;
     }
 
     /// Ends all connections to a Service, and waits until the API server has closed its side of
-    /// them too: what it asks next goes over a new one.
+    /// them too: its next request goes over a new one.
     pub(crate) async fn cut(&self, address: &str) {
         let cut = self.service(address).cut;
         cut.send_replace(());
@@ -56,12 +56,12 @@ impl Services {
     }
 
     fn service(&self, address: &str) -> Service {
-        self.known.lock().unwrap().get(address).cloned().unwrap_or_default()
+        self.services.lock().unwrap().get(address).cloned().unwrap_or_default()
     }
 
     async fn connect(self, stream: UnixStream) -> Option<()> {
         let mut stream = BufReader::new(stream);
-        let service = self.service(&asked(&mut stream).await?);
+        let service = self.service(&connect_target(&mut stream).await?);
         let mut cut = service.cut.subscribe();
         let Some(mut behind) = reach(&service.behind).await else {
             return stream.write_all(b"HTTP/1.1 503 nobody answers\r\n\r\n").await.ok();
@@ -79,13 +79,13 @@ impl Services {
     }
 }
 
-/// A connection to one of those, whoever it is: the rules of a node do not know who answers.
+/// A connection to a random endpoint: the rules of a node do not check which one answers.
 async fn reach(behind: &[SocketAddr]) -> Option<TcpStream> {
     TcpStream::connect(fastrand::choice(behind)?).await.ok()
 }
 
 /// The address that a `CONNECT` names.
-async fn asked(stream: &mut BufReader<UnixStream>) -> Option<String> {
+async fn connect_target(stream: &mut BufReader<UnixStream>) -> Option<String> {
     let mut head = Vec::new();
     for _ in 0..HEAD_LINES_MAX {
         let mut line = String::new();

@@ -1,5 +1,5 @@
-//! A stream of admissions that does not stop for anything: pods that ask, one after another and
-//! several at once, none kept.
+//! An uninterrupted stream of admissions: pods that ask, one after another and several at once, all
+//! by dry run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,16 @@ use super::{GLANCE, until};
 /// How many pods are created at once.
 pub(crate) const LANES: usize = 4;
 
-/// What came of the admissions so far.
+/// The results of the admissions so far.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Tally {
-    /// Pods that came out injected.
+    /// Pods that were injected.
     pub(crate) injected: usize,
     /// Pods that the API server refused, or let in without a sidecar.
     pub(crate) wrong: usize,
-    /// What was said of the first of those.
-    pub(crate) said: Option<String>,
-    /// Pods to which nobody answered.
+    /// The reason for the first of those.
+    pub(crate) first_reason: Option<String>,
+    /// Pods that got no answer.
     pub(crate) unanswered: usize,
 }
 
@@ -60,10 +60,9 @@ impl Stream {
         Self { tally, over, lanes }
     }
 
-    /// Waits until so many more pods have come out injected, by admissions that began after this
-    /// was asked.
+    /// Waits until so many more pods have been injected, by admissions that began after this call.
     pub(crate) async fn more(&self, pods: usize) {
-        // Each lane may have one in the air.
+        // Each lane may have one request under way.
         let goal = self.tally.borrow().injected + LANES + pods;
         until(&format!("{pods} more pods come out injected"), async || {
             (self.tally.borrow().injected >= goal).then_some(())
@@ -71,12 +70,12 @@ impl Stream {
         .await;
     }
 
-    /// What came of it so far.
+    /// The results so far.
     pub(crate) fn tally(&self) -> Tally {
         self.tally.borrow().clone()
     }
 
-    /// Ends it once the last pod has its answer.
+    /// Ends the stream once the last pod has its answer.
     pub(crate) async fn end(self) -> Tally {
         self.over.store(true, Ordering::Relaxed);
         self.lanes.join_all().await;
@@ -89,12 +88,14 @@ fn note(tally: &watch::Sender<Tally>, answer: Result<Answer, String>) {
         Ok(answer) if answer.is_done() && is_injected(&answer.body) => tally.injected += 1,
         Ok(answer) => {
             tally.wrong += 1;
-            tally.said.get_or_insert_with(|| format!("{}: {}", answer.status, said(&answer.body)));
+            tally
+                .first_reason
+                .get_or_insert_with(|| format!("{}: {}", answer.status, reason(&answer.body)));
         }
         Err(_) => tally.unanswered += 1,
     });
 }
 
-fn said(body: &Value) -> String {
+fn reason(body: &Value) -> String {
     body["message"].as_str().map_or_else(|| "let in without a sidecar".to_owned(), str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! What breaks: processes, links, the server.
+//! The faults of a simulation: processes, links, the server.
 
 use super::*;
 
@@ -6,7 +6,7 @@ impl Simulation {
     pub(super) fn fault(&mut self) {
         self.after(self.profile.fault_every, SimulatedEvent::Fault);
         if self.rng.u8(..3) == 0 {
-            // A replica of the server has the data of the last time that it was copied here.
+            // A replica of the server has the data of the last copy, which is made here.
             self.redis_replica = self.fleet.server.clone();
         }
         if self.profile.is_calm {
@@ -46,8 +46,8 @@ impl Simulation {
         if self.fleet.nodes[node].is_alive {
             self.fleet.handle_event(node, ReplicaEvent::Stop);
             if self.rng.bool() {
-                // Its connections end as soon as it has said so; what is on its way to it still
-                // comes.
+                // Its connections end as soon as it has sent its deregistration; messages on their
+                // way to it still arrive.
                 self.dispatch();
                 self.mute_until[node] = self.now + duration;
             }

@@ -1,9 +1,9 @@
-//! What the fleet sends, on its way: delayed, doubled, lost.
+//! The network of a simulation: messages are delayed, doubled, lost.
 
 use super::*;
 
 impl Simulation {
-    /// Puts what the fleet sent on its way.
+    /// Puts the messages that the fleet sent on their way.
     pub(super) fn dispatch(&mut self) {
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match &message {
@@ -23,7 +23,8 @@ impl Simulation {
             return;
         }
         if self.deaf_until[to] > self.now || self.rng.f64() < self.profile.loss_share {
-            // Redis drops a subscriber that is too slow; a client that drops something says so.
+            // Redis drops a subscriber that is too slow; a client that drops a message reports
+            // that.
             if self.profile.ordered {
                 return self.break_subscription(to);
             }
@@ -104,8 +105,8 @@ impl Simulation {
         }
     }
 
-    /// Tells whoever asked for a dataset, after the time that a call may take, that the server is
-    /// away.
+    /// Reports to the callers of reads from Redis, after the time that a call may take, that the
+    /// server is away.
     pub(super) fn carry_back_nothing(&mut self, process: usize, message: TrialMessage) {
         if let TrialMessage::Request {
             from,
