@@ -158,7 +158,7 @@ impl Client {
         *self.last_failure.lock() = Some(last);
     }
 
-    /// Turns a classified response into an [`Answer`], given the part that is already known.
+    /// Turns a classified response into an answer, given the part that is already known.
     fn make_answer(
         &self,
         met: Classified,
