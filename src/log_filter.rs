@@ -30,7 +30,7 @@ pub enum LogFilterError {
     TooMany(usize),
     /// A bare word that is no level: it would be taken for a module, and silence everything else.
     #[error("`{0}` is no level; {EXPECTED}")]
-    NoLevel(String),
+    NotALevel(String),
     /// Something else is wrong with it.
     #[error("`{0}` is no log filter: {1}; {EXPECTED}")]
     Invalid(String, String),
@@ -41,7 +41,7 @@ const EXPECTED: &str = "expected a level (`error`, `warn`, `info`, `debug`, `tra
 
 /// The HTTP/2 library warns of every `PING` that answers none of ours, once a frame: whoever speaks
 /// HTTP/2 with us could fill the log. It is silent unless a filter names it (`info,h2=debug`).
-const SILENT: &str = "h2=off";
+const SILENCED_DIRECTIVE: &str = "h2=off";
 
 /// Reads a filter.
 pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
@@ -57,10 +57,11 @@ pub fn parse(text: &str) -> Result<EnvFilter, LogFilterError> {
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
     if let Some(word) = directives.iter().find(|word| !word.contains(['=', '[']) && !is_level(word))
     {
-        return Err(LogFilterError::NoLevel((*word).to_owned()));
+        return Err(LogFilterError::NotALevel((*word).to_owned()));
     }
-    let filter =
-        EnvFilter::builder().with_regex(false).parse(format!("{SILENT},{}", directives.join(",")));
+    let filter = EnvFilter::builder()
+        .with_regex(false)
+        .parse(format!("{SILENCED_DIRECTIVE},{}", directives.join(",")));
     filter.map_err(|error| LogFilterError::Invalid(text.to_owned(), error.to_string()))
 }
 

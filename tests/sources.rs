@@ -56,7 +56,7 @@ fn setup(origin: Uri) -> Setup {
         tls: identity::TlsOptions::default(),
         identity_metrics: identity::IdentityMetrics::default(),
         metrics: SourcesMetrics::default(),
-        tape: Recording::Off,
+        recording: Recording::Off,
     };
     Setup { source, shared }
 }
@@ -68,7 +68,7 @@ impl Setup {
     }
 
     fn tape(mut self, tape: Recording) -> Self {
-        self.shared.tape = tape;
+        self.shared.recording = tape;
         self
     }
 
@@ -103,11 +103,11 @@ impl TestRequest<'_> {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
         let target = target.parse().unwrap();
-        let memory = WorkMemory::alone();
+        let memory = WorkMemory::unshared();
         let outstanding = Outstanding::default();
         let ask = PartRequest {
             target: &target,
-            known: self.previous_part,
+            known_part: self.previous_part,
             no_cache: self.no_cache,
             deadline,
             trace: &self.trace,

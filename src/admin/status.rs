@@ -131,8 +131,8 @@ fn identity_status(state: &AdminState) -> Option<IdentityStatus> {
     let identity = state.identity.as_ref()?.borrow().clone();
     Some(IdentityStatus {
         generation: Some(identity.generation),
-        names: Some(identity.certificate.names()),
-        not_after: Some(crate::identity::moment(identity.not_after)),
+        names: Some(identity.certificate.describe_names()),
+        not_after: Some(crate::identity::format_timestamp(identity.not_after)),
     })
 }
 

@@ -1,6 +1,6 @@
-//! What the caller of an invalidation holds and receives: the invalidation that is in the log, the
-//! fleet's acknowledgement of it, and the error where the caller's time was over first. Values only;
-//! `invalidate` makes them.
+//! The results of an invalidation, as values: the invalidation that is in the log, the fleet's
+//! acknowledgement of it, and the error where the caller's time limit came first. `invalidate`
+//! makes them.
 
 use std::time::Duration;
 
@@ -20,26 +20,26 @@ pub struct Acknowledgement {
     pub token: Fence,
     /// How many sidecars were registered when it was issued.
     pub sidecars: usize,
-    /// Those that said nothing: the time that they could hold a lease was waited for.
+    /// The sidecars that did not report: their leases were waited for instead.
     pub silent_members: Vec<MemberName>,
-    /// Since the invalidation was in the log.
+    /// The time since the script's answer arrived.
     pub took: Duration,
 }
 
-/// The time that the caller gave was over first. The invalidation stands.
+/// The caller's time limit came before the acknowledgement. The invalidation stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", in_words(*sidecars, laggards.len()))]
+#[error("{}", describe_laggards(*sidecars, laggards.len()))]
 pub struct NotAcknowledged {
     /// The invalidation.
     pub token: Fence,
     /// How many sidecars were registered when it was issued.
     pub sidecars: usize,
-    /// Who had not reported. Nobody, where it is not known that the registry names everybody: then
-    /// a whole lease is waited.
+    /// The sidecars that had not reported. Empty where the registry is not known to name every
+    /// sidecar: then the whole lease has to pass.
     pub laggards: Vec<MemberName>,
 }
 
-fn in_words(sidecars: usize, behind: usize) -> String {
+fn describe_laggards(sidecars: usize, behind: usize) -> String {
     match behind {
         0 => "it is not known yet whether everybody has heard, so the whole lease has to pass"
             .to_owned(),
@@ -48,12 +48,12 @@ fn in_words(sidecars: usize, behind: usize) -> String {
 }
 
 impl SentInvalidation {
-    /// What it is known by.
+    /// The token: its place in the log.
     pub const fn token(&self) -> Fence {
         self.issued.token
     }
 
-    /// How many sidecars were registered.
+    /// How many sidecars were registered when it was issued.
     pub const fn sidecars(&self) -> usize {
         self.issued.registered_members
     }

@@ -1,4 +1,4 @@
-//! The lease's clock: monotonic, and it runs while the machine sleeps.
+//! The clock of the lease: monotonic, and it runs while the machine sleeps.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::coherence::Moment;
 
-/// Linux's monotonic clock stands still in a suspended machine, on which a lease would outlive its
-/// invalidations.
+/// Linux's `CLOCK_MONOTONIC` stands still while the machine is suspended, so a lease would go on
+/// after other sidecars had waited for its end.
 #[cfg(target_os = "linux")]
 const CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const CLOCK: ClockId = ClockId::Monotonic;
 
-/// This moment.
+/// The current moment.
 pub fn now() -> Moment {
     let time = clock_gettime(CLOCK);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();

@@ -1,13 +1,13 @@
-//! The servers of a Redis Cluster, each reached for itself: one that is lost holds up no domain but
-//! its own.
+//! The servers of a Redis Cluster, each with connections of its own: a server that is lost holds up
+//! only the domains whose slots it holds.
 //!
-//! A domain lives on one slot, so each call concerns one server. Which one, a server of the Cluster
-//! says (`CLUSTER SLOTS`), or the one that was asked in vain (`MOVED`, and `ASK` for this once).
-//! Connections are made when something is asked, and made again when something is asked after they
-//! broke; before anything is asked of a domain, its channels are subscribed to on the same
-//! connection. So whatever a server says of a domain comes in the order in which it happened there:
-//! news, and the hints that other servers pass on. Where a slot has gone to another server, nothing
-//! more is heard of the one before.
+//! A domain lives on one slot, so each call concerns one server. The slot map of any server names
+//! it (`CLUSTER SLOTS`), or else the redirect of a server that does not hold the slot (`MOVED`, and
+//! `ASK` for one call). Connections are made for the first call that needs them, and made again for
+//! the first call after they broke. Before a domain's first call its channels are subscribed to on
+//! the same connection, so that replies, published entries and the hints that other servers pass on
+//! arrive in the order in which they happened on that server. Where a slot has moved to another
+//! server, the connections to the one before are closed.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -32,9 +32,9 @@ use super::replies::parse_reply;
 use super::scripts::ScriptInvocation;
 use crate::coherence::ScriptReply;
 
-/// Servers that one call is sent to, one after the other.
+/// The most servers that one call is sent to, one after the other.
 const HOPS_MAX: usize = 4;
-/// Servers that are asked at once who holds what.
+/// The most servers that are asked at once for the slot map.
 const ASKED_AT_ONCE: usize = 4;
 /// The time between two requests for the slot map, and between two attempts to reach one server.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -42,30 +42,31 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// up.
 const SILENT_MAX: u32 = 2;
 
-/// The servers.
+/// The servers of a Cluster, and the connections to them.
 pub(super) struct ClusterNodes {
     settings: BusConfig,
     seeds: Vec<RedisUrl>,
     push_sender: PushSender,
-    /// Never held across a wait.
+    /// The lock is never held across an `.await`.
     state: Mutex<ClusterState>,
 }
 
 #[derive(Default)]
 struct ClusterState {
-    /// Who holds the slots of our domains.
+    /// The servers that hold the slots of our domains.
     owners: HashMap<u16, NodeAddress>,
-    /// Every server that was named when they were last asked.
+    /// Every server that the last slot map named.
     known_servers: Vec<NodeAddress>,
-    asked_at: Option<Instant>,
+    slots_requested_at: Option<Instant>,
     nodes: HashMap<NodeAddress, Arc<ClusterNode>>,
     /// The subscriptions of each domain, by the key of its log: published entries and hints.
     channels: HashMap<String, (String, String)>,
 }
 
-/// One server.
+/// The connections to one server.
 struct ClusterNode {
-    /// Polled by whoever needs it, and left where it is by those who wait no longer.
+    /// Polled by every call that needs the server; a call that is cancelled leaves it for the
+    /// others.
     opening: Shared<BoxFuture<'static, Result<RedisServer, RedisFault>>>,
     opened_at: Instant,
     closed: CancellationToken,
@@ -76,7 +77,7 @@ struct ClusterNode {
 
 impl fmt::Debug for ClusterNodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Nodes")
+        f.write_str("ClusterNodes")
     }
 }
 
@@ -85,7 +86,7 @@ impl ClusterNode {
         self.closed.is_cancelled() || matches!(self.opening.peek(), Some(Err(_)))
     }
 
-    /// Of use to a call, if only to be told at once why it cannot be reached.
+    /// Whether a call may use it, if only to get the fault of a recent failed attempt at once.
     fn is_usable(&self) -> bool {
         !self.closed.is_cancelled() && (!self.is_closed() || self.opened_at.elapsed() < RETRY_PAUSE)
     }
@@ -103,34 +104,38 @@ impl ClusterNode {
 }
 
 impl ClusterNodes {
-    /// Finds the Cluster through one of the servers that were named.
+    /// Finds the Cluster through one of the servers that the URL names.
     pub(super) async fn connect(
         settings: &BusConfig,
         seeds: &[RedisUrl],
-        outlet: &PushSender,
+        push_sender: &PushSender,
     ) -> Result<Self, RedisFault> {
-        Ok(Self::find(settings, seeds, outlet).await?.0)
+        Ok(Self::find(settings, seeds, push_sender).await?.0)
     }
 
-    /// The same, with who holds what.
+    /// The same, with the slot map.
     pub(super) async fn find(
         settings: &BusConfig,
         seeds: &[RedisUrl],
-        outlet: &PushSender,
+        push_sender: &PushSender,
     ) -> Result<(Self, Slots), RedisFault> {
-        let (settings, seeds, outlet) = (settings.clone(), seeds.to_vec(), outlet.clone());
-        let nodes = Self { settings, seeds, push_sender: outlet, state: Mutex::default() };
+        let nodes = Self {
+            settings: settings.clone(),
+            seeds: seeds.to_vec(),
+            push_sender: push_sender.clone(),
+            state: Mutex::default(),
+        };
         let slots = nodes.refresh_slots().await?.ok_or(RedisFault::Lost)?;
         Ok((nodes, slots))
     }
 
     /// Subscribes to a domain's published entries and hints, from the next call for it on.
-    pub(super) fn subscribe(&self, meta: &str, news: &str, hints: &str) {
-        self.state().channels.insert(meta.to_owned(), (news.to_owned(), hints.to_owned()));
+    pub(super) fn subscribe(&self, meta: &str, invalidations: &str, hints: &str) {
+        self.state().channels.insert(meta.to_owned(), (invalidations.to_owned(), hints.to_owned()));
     }
 
-    /// Hears them no more once the connections are made anew; until then what they bring is
-    /// nobody's.
+    /// Subscribes to them no more once the connections are made anew; until then the driver ignores
+    /// their messages.
     pub(super) fn unsubscribe(&self, meta: &str) {
         self.state().channels.remove(meta);
     }
@@ -138,43 +143,44 @@ impl ClusterNodes {
     /// Runs one script, within `bound`.
     pub(super) async fn run(
         &self,
-        lane: ConnectionKind,
-        ask: &ScriptInvocation<'_>,
+        kind: ConnectionKind,
+        invocation: &ScriptInvocation<'_>,
         bound: Duration,
     ) -> Result<ScriptReply, RedisFault> {
-        let answered = timeout(bound, self.run_redirected(lane, ask))
+        let answered = timeout(bound, self.run_redirected(kind, invocation))
             .await
             .unwrap_or(Err(RedisFault::TimedOut));
-        if lane == ConnectionKind::Protocol {
-            self.note_silence(slot(ask.meta()), answered == Err(RedisFault::TimedOut));
+        if kind == ConnectionKind::Protocol {
+            self.note_silence(slot(invocation.meta()), answered == Err(RedisFault::TimedOut));
         }
         answered
     }
 
     async fn run_redirected(
         &self,
-        lane: ConnectionKind,
-        ask: &ScriptInvocation<'_>,
+        kind: ConnectionKind,
+        invocation: &ScriptInvocation<'_>,
     ) -> Result<ScriptReply, RedisFault> {
-        let slot = slot(ask.meta());
-        let (mut address, mut asking) = (self.owner(slot).await?, false);
+        let slot = slot(invocation.meta());
+        let mut address = self.owner(slot).await?;
+        let mut after_ask = false;
         for _ in 0..HOPS_MAX {
             let node = self.node(&address)?;
             let server = match node.opening.clone().await {
                 Ok(server) => server,
                 Err(fault) => {
-                    // Another may hold the slot by now: the next call goes there.
+                    // Another server may hold the slot by now: the next call goes there.
                     let _ = self.refresh_slots().await;
                     return Err(fault);
                 }
             };
-            let subscribed = if asking {
+            let subscribed = if after_ask {
                 Ok(())
             } else {
-                self.ensure_subscribed(&node, &server, ask.meta()).await
+                self.ensure_subscribed(&node, &server, invocation.meta()).await
             };
             let answered = match subscribed {
-                Ok(()) => server.run(lane, ask, asking).await,
+                Ok(()) => server.run(kind, invocation, after_ask).await,
                 Err(error) => Err(error),
             };
             let error = match answered {
@@ -182,15 +188,16 @@ impl ClusterNodes {
                 Err(error) => error,
             };
             let next = error.redirect_node().and_then(|(to, _)| NodeAddress::parse(to, &address));
-            asking = next.is_some() && error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+            after_ask = next.is_some() && error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
             address = match next {
                 Some(next) => {
-                    if !asking {
+                    if !after_ask {
                         self.state().set_owner(slot, &next, &self.push_sender);
                     }
                     next
                 }
-                // Ended by what another call was told: that one knows the way.
+                // Another call closed these connections after a redirect, and has recorded the new
+                // owner.
                 None if node.closed.is_cancelled() => self.owner(slot).await?,
                 None => return Err(error.into()),
             };
@@ -198,41 +205,45 @@ impl ClusterNodes {
         Err(RedisFault::Refused("MOVED".to_owned()))
     }
 
-    /// Subscribes to a domain's channels where that was not done on this connection yet.
+    /// Subscribes to a domain's channels, unless this connection has already done so.
     async fn ensure_subscribed(
         &self,
         node: &ClusterNode,
         server: &RedisServer,
         meta: &str,
     ) -> redis::RedisResult<()> {
-        let Some((news, hints)) = self.state().channels.get(meta).cloned() else { return Ok(()) };
-        if node.subscribed().contains(&news) {
+        let Some((invalidations, hints)) = self.state().channels.get(meta).cloned() else {
+            return Ok(());
+        };
+        if node.subscribed().contains(&invalidations) {
             return Ok(());
         }
         self.push_sender.mark_gap();
-        server.subscribe_to_shard(&news, &hints).await?;
-        node.subscribed().insert(news);
+        server.subscribe_to_shard(&invalidations, &hints).await?;
+        node.subscribed().insert(invalidations);
         Ok(())
     }
 
-    /// The server at an address, in whatever state.
+    /// The connections to the server at an address: those that stand, or new ones that are opened
+    /// by the first call.
     fn node(&self, address: &NodeAddress) -> Result<Arc<ClusterNode>, RedisFault> {
         let mut state = self.state();
         if let Some(node) = state.nodes.get(address).filter(|node| node.is_usable()) {
             return Ok(Arc::clone(node));
         }
         let endpoint = self.endpoint(address)?;
-        let (outlet, ended) = (self.push_sender.clone(), CancellationToken::new());
-        let end = ended.clone();
-        let opening =
-            async move { RedisServer::open(endpoint, &outlet, &end).await }.boxed().shared();
-        let (since, heard, silent) = (Instant::now(), Mutex::default(), AtomicU32::new(0));
+        let push_sender = self.push_sender.clone();
+        let closed = CancellationToken::new();
+        let opening = {
+            let closed = closed.clone();
+            async move { RedisServer::open(endpoint, &push_sender, &closed).await }
+        };
         let node = Arc::new(ClusterNode {
-            opening,
-            opened_at: since,
-            closed: ended,
-            subscribed: heard,
-            silent,
+            opening: opening.boxed().shared(),
+            opened_at: Instant::now(),
+            closed,
+            subscribed: Mutex::default(),
+            silent: AtomicU32::new(0),
         });
         state.nodes.insert(address.clone(), Arc::clone(&node));
         Ok(node)
@@ -242,7 +253,7 @@ impl ClusterNodes {
         if let Some(owner) = self.state().owners.get(&slot) {
             return Ok(owner.clone());
         }
-        self.state().asked_at = None;
+        self.state().slots_requested_at = None;
         let slots = self.refresh_slots().await?.ok_or(RedisFault::Lost)?;
         let owner = slots
             .owner(slot)
@@ -252,14 +263,14 @@ impl ClusterNodes {
         Ok(owner)
     }
 
-    /// Asks who holds what, unless that was just done.
+    /// Requests the slot map, unless that was just done.
     async fn refresh_slots(&self) -> Result<Option<Slots>, RedisFault> {
         let (open, known_servers) = {
             let mut state = self.state();
-            if state.asked_at.is_some_and(|asked| asked.elapsed() < RETRY_PAUSE) {
+            if state.slots_requested_at.is_some_and(|at| at.elapsed() < RETRY_PAUSE) {
                 return Ok(None);
             }
-            state.asked_at = Some(Instant::now());
+            state.slots_requested_at = Some(Instant::now());
             let open = state
                 .nodes
                 .iter()
@@ -292,10 +303,10 @@ impl ClusterNodes {
         let seeds = self.seeds.iter().filter_map(|seed| NodeAddress::from_url(&seed.info().ok()?));
         let all: Vec<NodeAddress> = seeds.chain(known).collect();
         let ask = |at: NodeAddress| async move {
-            let outlet = self.push_sender.clone();
-            let outgrown = move |cause| outlet.on_reply_excess(cause, false);
+            let push_sender = self.push_sender.clone();
+            let on_excess = move |cause| push_sender.on_reply_excess(cause, false);
             let mut connection =
-                self.endpoint(&at)?.connect(REPLY_LIMITS, |_| {}, outgrown).await?;
+                self.endpoint(&at)?.connect(REPLY_LIMITS, |_| {}, on_excess).await?;
             let reply = timeout(CONNECT_MAX, Slots::command().query_async(&mut connection)).await;
             let reply = reply.map_err(|_| RedisFault::TimedOut)??;
             Slots::read(reply, &at).ok_or(RedisFault::Unreadable)
@@ -311,7 +322,7 @@ impl ClusterNodes {
         Err(first.unwrap_or(RedisFault::Lost))
     }
 
-    /// The server at an address.
+    /// The endpoint of the server at an address.
     pub(super) fn endpoint(&self, address: &NodeAddress) -> Result<Endpoint, RedisFault> {
         let seed = self.seeds.first().ok_or(RedisFault::Lost)?;
         let redis = self.settings.with_credentials(seed.info()?.redis_settings().clone())?;
@@ -335,7 +346,7 @@ impl ClusterNodes {
 }
 
 impl ClusterState {
-    /// Takes the slot map that a server sent.
+    /// Applies the slot map that a server sent.
     fn apply_slots(&mut self, slots: &Slots, push_sender: &PushSender) {
         self.known_servers = slots.servers();
         for slot in self.owners.keys().copied().collect::<Vec<_>>() {
@@ -346,14 +357,15 @@ impl ClusterState {
         self.nodes.retain(|_, node| !node.is_closed());
     }
 
-    /// Another server holds a slot: the one before has no more to say of it.
+    /// Records the server that holds a slot. The connections to the one before are closed, since
+    /// its messages about the slot no longer count.
     fn set_owner(&mut self, slot: u16, to: &NodeAddress, push_sender: &PushSender) {
         if let Some(before) = self.owners.insert(slot, to.clone()).filter(|before| before != to) {
             self.close_node(&before, push_sender);
         }
     }
 
-    /// Ends the connections to a server, for all domains that have it in common.
+    /// Closes the connections to a server, for all domains on it.
     fn close_node(&mut self, address: &NodeAddress, push_sender: &PushSender) {
         if let Some(node) = self.nodes.remove(address) {
             node.closed.cancel();

@@ -1,15 +1,15 @@
-//! Which server of a Cluster holds which slots, and which slot a key is of. Pure.
+//! The slot map of a Redis Cluster (which server holds which slots), and the slot of a key. Pure.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, Value};
 
-/// Servers that are remembered, to ask them for the others.
+/// The most servers that are remembered, to request the slot map from them.
 const SERVERS_MAX: usize = 64;
 const SLOTS: u16 = 16_384;
 
-/// Where a server of a Cluster listens.
+/// The address of a server of a Cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct NodeAddress {
     host: Arc<str>,
@@ -34,7 +34,7 @@ impl NodeAddress {
         ))
     }
 
-    /// Where a URL leads; nothing if that is no network address.
+    /// The address that a URL names; `None` if that is no network address.
     pub(super) fn from_url(info: &ConnectionInfo) -> Option<Self> {
         match info.addr() {
             ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
@@ -45,7 +45,8 @@ impl NodeAddress {
     }
 
     pub(super) fn to_addr(&self, tls: bool) -> ConnectionAddr {
-        let (host, port) = (self.host.to_string(), self.port);
+        let host = self.host.to_string();
+        let port = self.port;
         if tls {
             return ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None };
         }
@@ -61,7 +62,7 @@ impl NodeAddress {
         Self { host, port }
     }
 
-    /// One of the servers in an answer: host, port, and what is of no interest here.
+    /// Reads one server of a reply: its host, its port, and fields that are ignored.
     fn read(value: &Value, answering_node: &Self) -> Option<Self> {
         let Value::Array(parts) = value else { return None };
         let host = match parts.first()? {
@@ -74,21 +75,22 @@ impl NodeAddress {
 
 impl std::fmt::Display for NodeAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (host, port) = (&self.host, self.port);
+        let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
 impl Slots {
-    /// The command that asks for it.
+    /// The command that requests the slot map.
     pub(super) fn command() -> Cmd {
         redis::cmd("CLUSTER").arg("SLOTS").take()
     }
 
-    /// Reads the answer of the server at an address.
+    /// Reads the reply of the server at an address.
     pub(super) fn read(value: Value, answering_node: &NodeAddress) -> Option<Self> {
         let Value::Array(ranges) = value else { return None };
-        let (mut owners, mut servers) = (Vec::with_capacity(ranges.len()), Vec::new());
+        let mut owners = Vec::with_capacity(ranges.len());
+        let mut servers = Vec::new();
         for range in ranges {
             let Value::Array(parts) = range else { return None };
             let [first, last, holders @ ..] = parts.as_slice() else { return None };
@@ -110,7 +112,7 @@ impl Slots {
         self.owners.iter().find(|(range, _)| range.contains(&slot)).map(|(_, owner)| owner)
     }
 
-    /// Those that hold slots, each once.
+    /// The primaries that hold slots, each once.
     pub(super) fn primaries(&self) -> Vec<NodeAddress> {
         let mut primaries: Vec<_> = self.owners.iter().map(|(_, owner)| owner.clone()).collect();
         primaries.sort_unstable_by_key(ToString::to_string);
@@ -118,7 +120,7 @@ impl Slots {
         primaries
     }
 
-    /// Primaries and replicas.
+    /// All servers of the map: primaries and replicas.
     pub(super) fn servers(&self) -> Vec<NodeAddress> {
         self.servers.clone()
     }
@@ -131,7 +133,8 @@ fn number(value: &Value) -> Option<u16> {
     }
 }
 
-/// The slot of a key: the checksum of what stands in its first braces, if anything does.
+/// The slot of a key: the checksum of its hash tag, which is the text between its first braces, or
+/// of the whole key if there is none.
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
     crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(key).as_bytes()) % SLOTS
@@ -175,11 +178,11 @@ mod tests {
         let range = |first, last, servers: Vec<Value>| {
             Value::Array([Value::Int(first), Value::Int(last)].into_iter().chain(servers).collect())
         };
-        let said = Value::Array(vec![
+        let reply = Value::Array(vec![
             range(0, 99, vec![server(text("a"), 1), server(text("b"), 2)]),
             range(100, 16_383, vec![server(Value::Nil, 3)]),
         ]);
-        let slots = Slots::read(said, &here()).unwrap();
+        let slots = Slots::read(reply, &here()).unwrap();
         let owner = |slot| slots.owner(slot).unwrap().to_string();
         assert_eq!(
             (owner(0), owner(99), owner(100), owner(16_383)),

@@ -1,5 +1,6 @@
-//! Where Redis is and who asks: what was given, and what it means. Files are read again at each
-//! connecting.
+//! How the bus reaches Redis: the servers that a URL names, the credentials, TLS, the namespace and
+//! the terms of the lease. The files of credentials and certificates are read again whenever a
+//! connection is made, so that they may rotate.
 
 use std::fmt;
 use std::fs::File;
@@ -17,27 +18,28 @@ use super::endpoint::Endpoint;
 use super::fault::RedisFault;
 use crate::resources::read_at_most;
 
-/// More than any password, key or list of authorities takes.
+/// The most bytes of a file: more than any password, key or list of authorities takes.
 const FILE_MAX_BYTES: u64 = 1 << 20;
 
 /// How the bus reaches Redis, and the terms of its leases.
 #[derive(Clone)]
 pub struct BusConfig {
-    /// Where.
+    /// The servers.
     pub servers: RedisServers,
-    /// `user:password`, or a password alone.
+    /// A file with `user:password`, or with a password alone.
     pub auth: Option<PathBuf>,
-    /// The authorities that may have signed Redis's certificate; without it, the public ones.
+    /// A file of the authorities that may have signed Redis's certificate; without it, the public
+    /// ones.
     pub ca: Option<PathBuf>,
     /// A directory with `tls.crt` and `tls.key`, for a Redis that asks for a certificate.
     pub identity: Option<PathBuf>,
-    /// What keeps two fleets on one Redis apart.
+    /// The namespace, which keeps two fleets on one Redis apart.
     pub namespace: String,
     /// How long a sidecar may serve from memory without a reply from Redis.
     pub lease: Duration,
     /// How long a deposed primary may go on answering.
     pub failover_grace: Duration,
-    /// What the sidecar's random name begins with, for those who read it: the pod's name.
+    /// The readable head of the sidecar's random name: the pod's name.
     pub label: String,
 }
 
@@ -50,7 +52,7 @@ pub enum RedisServers {
     Sentinel {
         /// The sentinels.
         sentinels: Vec<RedisUrl>,
-        /// What they call the primary.
+        /// The sentinels' name of the primary.
         service: String,
     },
     /// `redis-cluster://HOST:PORT,HOST:PORT`, `rediss-cluster://…`.
@@ -61,7 +63,7 @@ pub enum RedisServers {
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl(String);
 
-/// Why a URL names no Redis.
+/// A URL that names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "expected `redis://HOST:PORT`, `rediss://…`, `unix:///PATH`, \
@@ -69,21 +71,21 @@ pub struct RedisUrl(String);
 )]
 pub struct InvalidRedisUrl;
 
-/// A file of the fleet's Redis cannot be had.
+/// A file that a flag of the bus names cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("`--{flag} {}` cannot be used: {source}", file.display())]
 pub struct RedisFileError {
-    /// Whose file it is.
+    /// The flag that names it, without `--`.
     pub flag: &'static str,
-    /// Which.
+    /// The file.
     pub file: PathBuf,
-    /// Why not.
+    /// The system's error.
     pub source: std::io::Error,
 }
 
 impl fmt::Debug for BusConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("BusConfig")
             .field("namespace", &self.namespace)
             .field("lease", &self.lease)
             .finish_non_exhaustive()
@@ -144,7 +146,7 @@ impl RedisUrl {
 }
 
 impl BusConfig {
-    /// What a `lease` and a URL mean where nothing else is said.
+    /// The configuration of these servers and this `lease`, with the defaults of everything else.
     pub fn new(servers: RedisServers, lease: Duration) -> Self {
         Self {
             servers,
@@ -158,8 +160,8 @@ impl BusConfig {
         }
     }
 
-    /// The files are read whenever a connection is made; one that is not there now is found at the
-    /// start, and not by a fleet that never connects.
+    /// Opens every configured file once. They are read whenever a connection is made; a file that
+    /// is missing should fail the start, not leave a fleet that never connects.
     pub(super) fn check_files(&self) -> Result<(), RedisFileError> {
         let in_identity = |name: &str| self.identity.as_ref().map(|dir| dir.join(name));
         let files = [
@@ -176,7 +178,7 @@ impl BusConfig {
         Ok(())
     }
 
-    /// Adds the user and password of now.
+    /// Adds the current user and password.
     pub(super) fn with_credentials(
         &self,
         info: RedisConnectionInfo,
@@ -189,7 +191,7 @@ impl BusConfig {
         })
     }
 
-    /// The user, if one is named, and the password of now.
+    /// The current user, if the file names one, and the current password.
     pub(super) fn credentials(&self) -> Result<Option<(Option<String>, String)>, RedisFault> {
         let Some(file) = &self.auth else { return Ok(None) };
         let text = String::from_utf8(read(file)?).map_err(|_| RedisFault::File(file.clone()))?;
@@ -202,7 +204,7 @@ impl BusConfig {
         }))
     }
 
-    /// One server, with the certificates of now if it speaks TLS.
+    /// One server, with the current certificates if it speaks TLS.
     pub(super) fn endpoint(
         &self,
         addr: ConnectionAddr,
@@ -211,7 +213,7 @@ impl BusConfig {
         Endpoint::new(addr, with_resp3(redis), || self.tls())
     }
 
-    /// TLS with the certificates of now.
+    /// TLS with the current certificates.
     fn tls(&self) -> Result<rustls::ClientConfig, RedisFault> {
         let mut roots = RootCertStore::empty();
         match &self.ca {
@@ -225,27 +227,27 @@ impl BusConfig {
         let config = rustls::ClientConfig::builder().with_root_certificates(roots);
         let Some(dir) = &self.identity else { return Ok(config.with_no_client_auth()) };
         let file = dir.join("tls.key");
-        let wrong = |_| RedisFault::File(file.clone());
-        let key = PrivateKeyDer::from_pem_slice(&read(&file)?).map_err(wrong)?;
+        let unusable = |_| RedisFault::File(file.clone());
+        let key = PrivateKeyDer::from_pem_slice(&read(&file)?).map_err(unusable)?;
         let certificates = certificates(&dir.join("tls.crt"))?;
         config.with_client_auth_cert(certificates, key).map_err(|_| RedisFault::File(file.clone()))
     }
 
-    /// The authorities of now, in PEM; without them the public ones count.
+    /// The current authorities, in PEM; `None` stands for the public ones.
     pub(super) fn authorities(&self) -> Result<Option<Vec<u8>>, RedisFault> {
         self.ca.as_deref().map(read).transpose()
     }
 }
 
-/// Pushes come with the third protocol only. The name of the library is not sent: it is one more
-/// permission to give.
+/// RESP3, the only protocol with pushes. The library's name is not sent, since `CLIENT SETINFO`
+/// would be one more permission to give.
 fn with_resp3(redis: RedisConnectionInfo) -> RedisConnectionInfo {
     redis.set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name()
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, RedisFault> {
-    let read = CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<Vec<_>, _>>();
-    read.map_err(|_| RedisFault::File(file.to_owned()))
+    let parsed = CertificateDer::pem_slice_iter(&read(file)?).collect::<Result<Vec<_>, _>>();
+    parsed.map_err(|_| RedisFault::File(file.to_owned()))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, RedisFault> {

@@ -1,6 +1,6 @@
-//! How Redis is reached: one server that a URL names or that sentinels name, or the servers of a
-//! Cluster. Whoever finds the connections to one server broken ends them all; on a Cluster each
-//! server is found again for itself.
+//! The connections to Redis: to one server that a URL or the sentinels name, or to the servers of a
+//! Cluster. With one server a broken connection closes all of them, and the driver connects anew;
+//! on a Cluster each server is reconnected by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::scripts::ScriptInvocation;
 use super::sentinel::find_primary;
 use crate::coherence::ScriptReply;
 
-/// The connections of one time.
+/// One set of connections. They are made together; a new attempt makes a new set.
 #[derive(Debug)]
 pub(super) struct RedisConnections {
     topology: RedisTopology,
@@ -35,11 +35,11 @@ enum RedisTopology {
     Many(Box<ClusterNodes>),
 }
 
-/// Connections of one time, shared.
+/// The connections that stand at present, shared; none while the bus is not connected.
 pub(super) type CurrentConnections = Option<Arc<RedisConnections>>;
 
 impl RedisConnections {
-    /// Connects. Published messages go to `outlet`.
+    /// Connects. Published messages go to `push_sender`.
     pub(super) async fn connect(
         settings: &BusConfig,
         push_sender: &PushSender,
@@ -68,17 +68,17 @@ impl RedisConnections {
         Ok(Self { topology, closed })
     }
 
-    /// Whether there are several servers, each of which may be lost for itself.
+    /// Whether this is a Cluster, of which each server may be lost by itself.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.topology, RedisTopology::Many(_))
     }
 
-    /// Ends them.
+    /// Closes the connections.
     pub(super) fn close(&self) {
         self.closed.cancel();
     }
 
-    /// Returns once one of them has ended.
+    /// Returns once one of the connections has ended.
     pub(super) async fn wait_closed(&self) {
         self.closed.cancelled().await;
     }
@@ -86,14 +86,16 @@ impl RedisConnections {
     /// Subscribes to a domain's published entries and hints. On a Cluster the subscription stands
     /// before the next call for the domain is sent, so before anything is answered.
     pub(super) async fn subscribe(&self, names: &RedisNames) -> Result<(), RedisFault> {
-        let (news, hints) = (names.invalidations_channel(), names.hints_channel());
+        let invalidations = names.invalidations_channel();
+        let hints = names.hints_channel();
         match &self.topology {
             RedisTopology::One(server) => {
-                let subscribed = timeout(CONNECT_MAX, server.subscribe(&news, &hints)).await;
+                let subscribed =
+                    timeout(CONNECT_MAX, server.subscribe(&invalidations, &hints)).await;
                 Ok(subscribed.map_err(|_| RedisFault::TimedOut)??)
             }
             RedisTopology::Many(nodes) => {
-                nodes.subscribe(&names.meta(), &news, &hints);
+                nodes.subscribe(&names.meta(), &invalidations, &hints);
                 Ok(())
             }
         }
@@ -120,20 +122,20 @@ impl RedisConnections {
     /// Runs one script, within `bound`.
     pub(super) async fn run(
         &self,
-        lane: ConnectionKind,
+        kind: ConnectionKind,
         invocation: &ScriptInvocation<'_>,
         bound: Duration,
     ) -> Result<ScriptReply, RedisFault> {
         match &self.topology {
             RedisTopology::One(server) => {
-                let answered = timeout(bound, server.run(lane, invocation, false)).await;
+                let answered = timeout(bound, server.run(kind, invocation, false)).await;
                 parse_reply(answered.map_err(|_| RedisFault::TimedOut)??)
             }
-            RedisTopology::Many(nodes) => nodes.run(lane, invocation, bound).await,
+            RedisTopology::Many(nodes) => nodes.run(kind, invocation, bound).await,
         }
     }
 
-    /// Runs many in one round trip; on a Cluster, beside each other.
+    /// Runs several scripts in one round trip; on a Cluster, concurrently.
     pub(super) async fn run_all(
         &self,
         invocations: &[ScriptInvocation<'_>],
@@ -149,16 +151,16 @@ impl RedisConnections {
                 })
             }
             RedisTopology::Many(nodes) => {
-                join_all(
-                    invocations.iter().map(|ask| nodes.run(ConnectionKind::Protocol, ask, bound)),
-                )
-                .await
+                let runs = invocations
+                    .iter()
+                    .map(|invocation| nodes.run(ConnectionKind::Protocol, invocation, bound));
+                join_all(runs).await
             }
         }
     }
 }
 
-/// The one server.
+/// The endpoint of the one server that a URL names.
 pub(super) fn single_endpoint(
     settings: &BusConfig,
     url: &RedisUrl,

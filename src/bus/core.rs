@@ -1,5 +1,5 @@
-//! What the driver and the callers share: the domains with their state machines, the connections of
-//! the moment, and the one way to run a script.
+//! The state that the driver and the callers share: the domains with their replicas, the current
+//! connections, and the one function that runs a script ([`BusCore::call`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -26,11 +26,11 @@ use crate::coherence::{
 
 /// Events that a slow listener may lag behind before it misses some.
 const EVENTS_MAX: usize = 1_024;
-/// Own invalidations that wait to be applied ahead of their message.
+/// Invalidations of this process that wait to be applied ahead of their message.
 const LOCAL_INVALIDATIONS_MAX: usize = 256;
-/// Large datasets that are on their way at once: there is memory for each of them.
+/// Large datasets that are read at once: there is memory for each of them.
 const LARGE_AT_ONCE: usize = 2;
-/// So many slow answers in a row, and datasets are not asked for during [`SLOW_PAUSE`].
+/// After so many slow answers in a row Redis is not asked for datasets during [`SLOW_PAUSE`].
 const SLOW_IN_ROW: u32 = 3;
 const SLOW_PAUSE: Duration = Duration::from_millis(200);
 
@@ -38,15 +38,16 @@ const SLOW_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct BusDomain {
     pub(super) name: Arc<str>,
-    /// What it is called in the domain's registry. A domain that goes and comes back is another
-    /// member: what the one before said last may still be on its way.
+    /// This process's name in the domain's registry. A domain that is removed and added again is
+    /// another member: the last call of the one before may still be in flight.
     pub(super) member: MemberName,
     pub(super) names: RedisNames,
-    /// Asked by every read, changed by the driver; never held across a wait.
+    /// Queried by every read, changed by the driver; the lock is never held across an `.await`.
     replica: RwLock<Replica>,
-    /// Invalidations that wait for the script's next turn, so that a burst of them is one entry.
+    /// Pending invalidations: they wait for the batch lock, so that those that come together become
+    /// one entry.
     pub(super) pending: Mutex<VecDeque<PendingInvalidation>>,
-    /// Batch lock: held while a batch of invalidations is sent, so that batches keep their order.
+    /// Held while a batch of invalidations is sent, so that batches keep their order.
     pub(super) batch_lock: tokio::sync::Mutex<()>,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct BusDomain {
 pub(super) type PendingInvalidation =
     (Arc<[InvalidationScope]>, oneshot::Sender<Result<SentInvalidation, RedisFault>>);
 
-/// What is shared.
+/// The shared state of one process's bus.
 #[derive(Debug)]
 pub(super) struct BusCore {
     pub(super) is_standalone: bool,
@@ -62,20 +63,20 @@ pub(super) struct BusCore {
     namespace: String,
     lease: Duration,
     grace: Duration,
-    /// From where the heartbeats of all domains are counted. Each process has its own: a fleet's do
-    /// not fall together.
+    /// The moment from which the heartbeats of all domains are counted. Each process has its own,
+    /// so that the heartbeats of a fleet do not fall together.
     origin: Moment,
     pub(super) scripts: Scripts,
     pub(super) metrics: BusMetrics,
     domains: RwLock<BTreeMap<Arc<str>, Arc<BusDomain>>>,
-    /// The domains are others than before.
+    /// Notified when the set of domains has changed.
     pub(super) domains_changed: Notify,
     pub(super) connections: watch::Sender<CurrentConnections>,
-    /// What keeps them from being made, or from being of use.
+    /// The Redis fault that keeps the connections from being made or from being of use.
     pub(super) current_fault: Mutex<Option<RedisFault>>,
     events: broadcast::Sender<BusEvent>,
     pub(super) local_invalidations: mpsc::Sender<(Arc<BusDomain>, PublishedEntries)>,
-    /// Turns to read a large dataset.
+    /// Permits to read a large dataset.
     pub(super) large_reads: Arc<Semaphore>,
     slow_in_row: AtomicU32,
     paused_until_ms: AtomicU64,
@@ -93,7 +94,7 @@ impl BusDomain {
     }
 }
 
-/// What the driver takes out at its end of [`BusCore::local_invalidations`].
+/// The driver's end of [`BusCore::local_invalidations`].
 pub(super) type LocalInvalidations = mpsc::Receiver<(Arc<BusDomain>, PublishedEntries)>;
 
 impl BusCore {
@@ -125,7 +126,7 @@ impl BusCore {
         (Arc::new(core), receiver)
     }
 
-    /// The domains of now.
+    /// The current domains.
     pub(super) fn domains(&self) -> BTreeMap<Arc<str>, Arc<BusDomain>> {
         self.domains.read().clone()
     }
@@ -134,7 +135,7 @@ impl BusCore {
         self.domains.read().get(name).cloned()
     }
 
-    /// Serves these domains from now on: those that stay keep their state.
+    /// Serves these domains from now on. Domains that stay keep their state.
     pub(super) fn set_domains<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
         let mut domains = self.domains.write();
         let make = |name: &str| {
@@ -144,7 +145,7 @@ impl BusCore {
             names.into_iter().map(|name| (Arc::from(name), make(name))).collect();
         let before = std::mem::replace(&mut *domains, now);
         if self.is_standalone {
-            // No driver looks after the gauges: the lease of a fleet of one never ends.
+            // Without a driver nobody else sets the gauges: the lease of a fleet of one never ends.
             before
                 .keys()
                 .filter(|name| !domains.contains_key(*name))
@@ -183,7 +184,7 @@ impl BusCore {
         (self.lease / 4).clamp(Duration::from_millis(50), Duration::from_secs(1))
     }
 
-    /// A request with a name for the epoch that it may have to begin.
+    /// A request for a call, with a random name for the epoch that it may have to begin.
     pub(super) fn new_request(call: ScriptCall) -> ScriptRequest {
         ScriptRequest { protocol: PROTOCOL, fresh_epoch: random_epoch(), call }
     }
@@ -196,7 +197,7 @@ impl BusCore {
         ttl: Duration,
         bound: Duration,
     ) -> Result<ScriptReply, RedisFault> {
-        let lane = match call {
+        let kind = match call {
             ScriptCall::Fetch { bytes_max, .. } if bytes_max > SHARED_BYTES_MAX => {
                 ConnectionKind::Large(bytes_max)
             }
@@ -206,7 +207,7 @@ impl BusCore {
             | ScriptCall::Release { .. } => ConnectionKind::Datasets,
             _ => ConnectionKind::Protocol,
         };
-        let answered = self.send_call(lane, domain, call, ttl, bound).await;
+        let answered = self.send_call(kind, domain, call, ttl, bound).await;
         if let Err(fault) = &answered {
             self.metrics.count_fault(fault);
         }
@@ -218,29 +219,23 @@ impl BusCore {
 
     async fn send_call(
         &self,
-        lane: ConnectionKind,
+        kind: ConnectionKind,
         domain: &BusDomain,
         call: ScriptCall,
         ttl: Duration,
         bound: Duration,
     ) -> Result<ScriptReply, RedisFault> {
-        let links = self.connections()?;
-        if lane == ConnectionKind::Protocol {
-            return links
-                .run(
-                    lane,
-                    &self.scripts.prepare(&domain.names, &Self::new_request(call), ttl),
-                    bound,
-                )
-                .await;
+        let connections = self.connections()?;
+        let request = Self::new_request(call);
+        let invocation = self.scripts.prepare(&domain.names, &request, ttl);
+        if kind == ConnectionKind::Protocol {
+            return connections.run(kind, &invocation, bound).await;
         }
         if self.is_paused() {
             return Err(RedisFault::TimedOut);
         }
-        let answered = links
-            .run(lane, &self.scripts.prepare(&domain.names, &Self::new_request(call), ttl), bound)
-            .await;
-        if lane == ConnectionKind::Datasets {
+        let answered = connections.run(kind, &invocation, bound).await;
+        if kind == ConnectionKind::Datasets {
             self.note_slowness(answered == Err(RedisFault::TimedOut));
         }
         answered
@@ -250,18 +245,19 @@ impl BusCore {
         self.claims_made.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The connections of now. Without any a request is lost, whatever [`Self::current_fault`]
-    /// says: that may be another domain's trouble, or one that a new connection does not have.
+    /// The current connections. Without any the fault is `Lost`, whatever [`Self::current_fault`]
+    /// says: that may be the fault of another domain, or one that a new connection does not have.
     pub(super) fn connections(&self) -> Result<Arc<RedisConnections>, RedisFault> {
         self.connections.borrow().clone().ok_or(RedisFault::Lost)
     }
 
-    /// What keeps the bus from Redis now.
+    /// The Redis fault of this moment, if there is one.
     pub(super) fn current_fault(&self) -> Option<RedisFault> {
         self.current_fault.lock().clone()
     }
 
-    /// While Redis does not keep up, requests do not wait for it one after the other.
+    /// Whether Redis is not asked for datasets at present. While it does not keep up, requests
+    /// should not wait for it one after the other.
     fn is_paused(&self) -> bool {
         now_ms() < self.paused_until_ms.load(Ordering::Relaxed)
     }
@@ -283,7 +279,7 @@ impl BusCore {
         });
     }
 
-    /// The same of what concerns all domains.
+    /// Sends an event that concerns all domains.
     pub(super) fn send_connection_event(&self, kind: BusEventKind) {
         let _ = self.events.send(BusEvent { at: SystemTime::now(), domain: None, kind });
     }
@@ -292,7 +288,7 @@ impl BusCore {
         self.events.subscribe()
     }
 
-    /// Does what concerns memory; hands back what concerns Redis.
+    /// Performs an action that concerns memory; returns an action that concerns Redis.
     pub(super) fn apply_to_memory(
         &self,
         domain: &BusDomain,
@@ -322,12 +318,13 @@ fn now_ms() -> u64 {
     as_ms(clock::now().since(Moment::default()))
 }
 
-/// A name that no epoch had before.
+/// A random name for an epoch; no epoch had it before.
 pub(super) fn random_epoch() -> Epoch {
     Epoch(random())
 }
 
-/// A name that no member had before. It has no blank, since claims are told apart by one.
+/// A random name for a member; no member had it before. It has no blank, because the scripts
+/// separate a claim's fields by blanks.
 fn random_name(label: &str) -> MemberName {
     let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let label: String = label.chars().filter(fits).take(63).collect();
@@ -336,7 +333,7 @@ fn random_name(label: &str) -> MemberName {
 
 fn random() -> u128 {
     let mut bytes = [0; 16];
-    // Without the operating system's randomness nothing here can be promised, TLS neither.
+    // Without the operating system's randomness neither unique names nor TLS can be had.
     aws_lc_rs::rand::fill(&mut bytes).expect("the system has randomness");
     u128::from_ne_bytes(bytes)
 }

@@ -1,7 +1,7 @@
-//! One domain on the bus, in the hands of others.
+//! The handle of one domain on the bus, which `cache` and `admin` hold.
 //!
-//! What a read asks is answered at once from the domain's state machine. What asks Redis is bounded
-//! in time.
+//! The queries of a read are answered at once from the domain's replica. Every call to Redis is
+//! bounded in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,12 @@ use crate::coherence::{
     Replica, ScriptCall, ScriptReply, StartPoint, TierDataset,
 };
 
-/// What a request may wait for Redis.
+/// The longest that a request waits for Redis.
 pub const READ_MAX: Duration = Duration::from_millis(50);
-/// The same where a large dataset is read: a connection is opened for it. Its turn is waited for as
-/// long again.
+/// The same where a large dataset is read, for which a connection is opened. The wait for a
+/// [`ReadPermit`] is bounded by as much again.
 pub const LARGE_READ_MAX: Duration = Duration::from_millis(250);
-/// What keeping a dataset may take; nobody's answer waits for it.
+/// The longest that storing a dataset in Redis takes; no caller's answer waits for it.
 pub const STORE_MAX: Duration = Duration::from_millis(500);
 
 /// One domain on the bus.
@@ -35,37 +35,37 @@ pub struct DomainBus {
     pub(super) domain: Arc<BusDomain>,
 }
 
-/// Who collects a place for the fleet.
+/// The answer to a claim: who collects a place for the fleet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimOutcome {
-    /// This flight.
+    /// The flight that asked collects it.
     Acquired,
-    /// Another.
+    /// Another holds the claim.
     HeldBy(MemberName),
-    /// Nobody needs to: Redis has the dataset by now.
+    /// Redis has the dataset by now, so no flight needs to collect it.
     AlreadyStored(FetchedDataset),
-    /// Nobody needs to: Redis has a dataset of so many bytes, to be fetched for itself.
+    /// Redis has a dataset of so many bytes, which is to be fetched by a call of its own.
     Large(u64),
 }
 
-/// What Redis has of a place.
+/// The dataset that Redis has of a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// A valid dataset.
     Hit(FetchedDataset),
-    /// One of so many bytes, which is more than was asked for.
+    /// A valid dataset of so many bytes, which is more than was asked for.
     Large(u64),
-    /// None.
+    /// No valid dataset.
     Miss,
 }
 
-/// The turn to read a dataset; it ends once this is dropped.
+/// The permit to read a dataset; dropping it releases it.
 #[derive(Debug)]
 pub struct ReadPermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// What a read asks; answered at once.
+/// The queries of a read, answered at once from the replica.
 impl DomainBus {
     /// The domain's name.
     pub fn name(&self) -> &Arc<str> {
@@ -77,10 +77,10 @@ impl DomainBus {
         self.core.is_standalone
     }
 
-    /// Asks the state machine, at this moment. Do not wait for anything inside.
-    pub fn query_replica<T>(&self, question: impl FnOnce(&Replica, Moment) -> T) -> T {
+    /// Queries the replica at this moment, under its lock: `query` must not block.
+    pub fn query_replica<T>(&self, query: impl FnOnce(&Replica, Moment) -> T) -> T {
         let replica = self.domain.replica();
-        question(&replica, clock::now())
+        query(&replica, clock::now())
     }
 
     /// Whether memory may be served from now.
@@ -88,7 +88,7 @@ impl DomainBus {
         self.query_replica(Replica::may_serve)
     }
 
-    /// Up to where the log is applied.
+    /// The place in the log up to which everything is applied.
     pub fn applied_fence(&self) -> Option<Fence> {
         self.query_replica(|replica, _| replica.applied())
     }
@@ -98,12 +98,12 @@ impl DomainBus {
         self.query_replica(|replica, _| replica.is_valid(fence, key, tags))
     }
 
-    /// Begins a flight.
+    /// The start point of a flight that begins now.
     pub fn start_point(&self) -> StartPoint {
         self.query_replica(|replica, _| replica.start_point())
     }
 
-    /// Whether a caller of now may join a flight.
+    /// Whether a caller who comes now may join a flight.
     pub fn may_join(&self, start: StartPoint, key: &str) -> bool {
         self.query_replica(|replica, now| replica.may_join(start, key, now))
     }
@@ -113,7 +113,7 @@ impl DomainBus {
         self.query_replica(|replica, now| replica.may_store(start, key, tags, now))
     }
 
-    /// The same for what a flight read from Redis.
+    /// The same for a dataset that a flight read from Redis.
     pub fn may_store_fetched(
         &self,
         start: StartPoint,
@@ -123,7 +123,7 @@ impl DomainBus {
         self.query_replica(|replica, now| replica.may_store_fetched(start, key, fetched, now))
     }
 
-    /// Whether this process has applied an invalidation that outdates what Redis handed out.
+    /// Whether this process has applied an invalidation that outdates a dataset from Redis.
     pub fn has_outdated(&self, key: &str, fetched: &FetchedDataset) -> bool {
         self.query_replica(|replica, _| replica.has_outdated(key, fetched))
     }
@@ -134,10 +134,10 @@ impl DomainBus {
     }
 }
 
-/// What asks Redis; bounded in time.
+/// The calls to Redis, each bounded in time.
 impl DomainBus {
-    /// The dataset of a place, if Redis has one that is to be believed and that has at most
-    /// `bytes_max` bytes.
+    /// The dataset of a place, if Redis has one that is valid and that has at most `bytes_max`
+    /// bytes.
     pub async fn fetch(&self, place: DatasetPlace, bytes_max: u64) -> Result<Lookup, RedisFault> {
         let bound = if bytes_max > SHARED_BYTES_MAX { LARGE_READ_MAX } else { READ_MAX };
         match self.call(ScriptCall::Fetch { place, bytes_max }, Duration::ZERO, bound).await? {
@@ -148,8 +148,8 @@ impl DomainBus {
         }
     }
 
-    /// Waits for the turn to read a dataset of so many bytes. Large ones are read two at a time in
-    /// a process; who reads one waits here before it takes the memory.
+    /// Waits for the permit to read a dataset of so many bytes. A process reads two large ones at a
+    /// time; their readers wait here before they reserve the memory.
     pub async fn read_permit(&self, bytes: u64) -> Result<ReadPermit, RedisFault> {
         if bytes <= SHARED_BYTES_MAX {
             return Ok(ReadPermit { _permit: None });
@@ -162,8 +162,8 @@ impl DomainBus {
         Ok(ReadPermit { _permit: permit.ok() })
     }
 
-    /// Keeps a dataset, of which the collection began `age` ago, in Redis for `ttl`; false if it
-    /// was invalidated since its fence, or if Redis has one that was collected later.
+    /// Stores a dataset, whose collection began `age` ago, in Redis for `ttl`; false if it was
+    /// invalidated since its fence, or if Redis has one that was collected later.
     pub async fn store(
         &self,
         place: DatasetPlace,
@@ -174,14 +174,15 @@ impl DomainBus {
         self.call_flag(ScriptCall::Store { place, dataset, age }, ttl, STORE_MAX).await
     }
 
-    /// What a flight is called that claims a place: no two are called the same.
+    /// A unique name for a flight that claims a place.
     pub fn new_claim_holder(&self) -> MemberName {
         MemberName(format!("{}/{}", self.domain.member.0, self.core.next_claim()).into())
     }
 
-    /// Asks to be the one who collects a place, for `ttl`; who asks again goes on being it. A
-    /// dataset that is there by now comes instead, if it has at most `bytes_max` bytes, or else its
-    /// size. `None`: it is of no use to the caller.
+    /// Claims a place for `ttl`; the holder renews its claim by claiming again. If Redis has the
+    /// dataset by now, the answer is that dataset, or its size if it has more than `bytes_max`
+    /// bytes. `None`: the caller cannot use a dataset of Redis, and claims the place although there
+    /// is one.
     pub async fn claim(
         &self,
         place: &DatasetPlace,
@@ -204,7 +205,7 @@ impl DomainBus {
         }
     }
 
-    /// Ends a claim.
+    /// Releases a claim; an unreleased claim expires after its `ttl`.
     pub async fn release(
         &self,
         place: DatasetPlace,
@@ -213,13 +214,13 @@ impl DomainBus {
         self.call_flag(ScriptCall::Release { place, holder }, Duration::ZERO, READ_MAX).await
     }
 
-    /// What Redis calls a place, across all namespaces and domains.
+    /// The key under which Redis keeps the dataset of a place.
     pub fn redis_key(&self, place: &DatasetPlace) -> String {
         self.domain.names.dataset(place)
     }
 
-    /// Invalidates. Once this returns, the invalidation is in the log; [`Self::wait_for_fleet`]
-    /// waits until it is acknowledged.
+    /// Invalidates these scopes. Once this returns, the invalidation is in the log;
+    /// [`Self::wait_for_fleet`] waits until it is acknowledged.
     pub async fn invalidate(
         &self,
         scopes: Arc<[InvalidationScope]>,
@@ -237,7 +238,8 @@ impl DomainBus {
         invalidate::wait_for_fleet(&self.core, &self.domain, sent, limit).await
     }
 
-    /// A dataset, if it has no more bytes than were asked for: only for those is there memory.
+    /// Refuses a dataset that has more bytes than were asked for: memory is reserved only for
+    /// those.
     fn check_size(
         &self,
         fetched: FetchedDataset,
@@ -257,7 +259,7 @@ impl DomainBus {
         bound: Duration,
     ) -> Result<bool, RedisFault> {
         match self.call(call, ttl, bound).await? {
-            ScriptReply::Done(so) => Ok(so),
+            ScriptReply::Done(is_done) => Ok(is_done),
             ScriptReply::OtherLife => Ok(false),
             _ => Err(RedisFault::Unreadable),
         }
@@ -286,10 +288,8 @@ mod tests {
     async fn large_datasets_are_read_two_at_a_time_and_small_ones_beside_them() {
         let domain =
             Bus::standalone(["customer"], BusMetrics::default()).domain("customer").unwrap();
-        let (one, two) = (
-            domain.read_permit(16 << 20).await.unwrap(),
-            domain.read_permit(16 << 20).await.unwrap(),
-        );
+        let one = domain.read_permit(16 << 20).await.unwrap();
+        let two = domain.read_permit(16 << 20).await.unwrap();
         assert_eq!(domain.read_permit(16 << 20).await.unwrap_err(), RedisFault::TimedOut);
         assert!(domain.read_permit(SHARED_BYTES_MAX).await.is_ok());
         drop(one);

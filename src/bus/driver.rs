@@ -1,8 +1,8 @@
-//! The one task of the bus: it feeds the state machines of all domains with what happens, and does
-//! what they say.
+//! The driver, the one task of the bus: it hands the events of Redis and of the clock to the
+//! replicas of all domains, and performs the actions that they return.
 //!
-//! Everything that waits for Redis runs beside it in a set that it owns; it never waits itself.
-//! When it is told to stop, it gives up every lease, and then deregisters.
+//! Calls to Redis run in a set of tasks that the driver owns; the driver itself never waits for
+//! Redis. When it is stopped, it gives up every lease and then deregisters.
 
 mod fault_log;
 mod heartbeats;
@@ -31,23 +31,23 @@ use crate::coherence::{
     ScriptCall, ScriptReply,
 };
 
-/// Messages taken from the queue in one batch.
+/// The most messages that are taken from the queue in one batch.
 const MESSAGES_PER_TURN: usize = 256;
-/// Entries that one reading of the log asks for.
+/// The most entries that one reading of the log asks for.
 const PAGE_MAX: usize = 1_024;
 /// The most hints handled at once; a further one is dropped, as if it had not been received.
 const HINTS_MAX: usize = 64;
-/// Between two looks at the leases, for the metrics.
+/// The time between two refreshes of the gauges.
 const GAUGES_INTERVAL: Duration = Duration::from_millis(250);
 /// The time between two log lines about the same excess of a server.
 const EXCESS_LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// Between two tries to connect, at first and at the most.
+/// The pause between two attempts to connect, at first and at the most.
 const RECONNECT_BACKOFF: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_millis(500));
-/// What deregistering may take.
+/// The longest that deregistering may take.
 const DEREGISTER_MAX: Duration = Duration::from_millis(500);
 
-/// The task: [`Driver::run`] is to be spawned by who owns the bus.
+/// The driver; the owner of the bus spawns [`Driver::run`].
 #[derive(Debug)]
 pub struct Driver {
     core: Arc<BusCore>,
@@ -58,28 +58,28 @@ pub struct Driver {
     connections: Option<Arc<RedisConnections>>,
     tasks: JoinSet<TaskResult>,
     domains: BTreeMap<Arc<str>, DomainState>,
-    /// Which domain a channel is of, and whether it carries hints.
+    /// The domain of each channel, and whether the channel carries hints.
     channels: HashMap<Vec<u8>, (Arc<BusDomain>, bool)>,
     due_heartbeats: Vec<(Arc<BusDomain>, Moment, Heartbeat)>,
     hints_in_flight: usize,
     silent_rounds: usize,
     backoff: Duration,
-    /// What a server sent beyond what was asked for, and when that was last said.
+    /// The excess of a server that was logged last, and when.
     last_excess: Option<(ReplyExcess, Moment)>,
     faults: FaultLog,
 }
 
-/// A domain, and what was last said of it.
+/// A domain, and the driver's view of its lease and heartbeats.
 #[derive(Debug)]
 struct DomainState {
     domain: Arc<BusDomain>,
     had_lease: bool,
     observed_at: Moment,
-    /// Heartbeats in a row that stayed unanswered.
+    /// How many heartbeats in a row stayed unanswered.
     silent_heartbeats: usize,
 }
 
-/// What ran beside.
+/// The result of a task of the driver.
 #[derive(Debug)]
 enum TaskResult {
     Connected(Result<(RedisConnections, Vec<Arc<BusDomain>>), RedisFault>),
@@ -91,14 +91,18 @@ enum TaskResult {
 }
 
 impl Driver {
-    pub(super) fn new(core: Arc<BusCore>, settings: BusConfig, ahead: LocalInvalidations) -> Self {
-        let (outlet, inbox) = push_channel();
+    pub(super) fn new(
+        core: Arc<BusCore>,
+        settings: BusConfig,
+        local_invalidations: LocalInvalidations,
+    ) -> Self {
+        let (push_sender, push_receiver) = push_channel();
         Self {
             core,
             settings: Arc::new(settings),
-            push_sender: outlet,
-            push_receiver: inbox,
-            local_invalidations: ahead,
+            push_sender,
+            push_receiver,
+            local_invalidations,
             connections: None,
             tasks: JoinSet::new(),
             domains: BTreeMap::new(),
@@ -121,13 +125,13 @@ impl Driver {
             self.tick();
             self.send_heartbeats();
             let due = self.refresh_gauges();
-            let links = self.connections.clone();
+            let connections = self.connections.clone();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 () = self.core.domains_changed.notified() => self.update_domains(),
                 Some(done) = self.tasks.join_next() => self.on_task_done(done),
-                () = wait_closed(links.as_deref()) => self.on_connections_lost(),
+                () = wait_closed(connections.as_deref()) => self.on_connections_lost(),
                 message = self.push_receiver.next() => self.on_pushed(message),
                 Some((domain, published)) = self.local_invalidations.recv() => {
                     self.apply_local_invalidation(&domain, published);
@@ -138,9 +142,10 @@ impl Driver {
         self.leave_fleet().await;
     }
 
-    /// Hands an event to a domain's state machine, and does what it says.
+    /// Hands an event to a domain's replica, and performs the actions that it returns.
     fn handle(&mut self, domain: &Arc<BusDomain>, event: ReplicaEvent) {
-        let (now, mut actions) = (clock::now(), Vec::new());
+        let now = clock::now();
+        let mut actions = Vec::new();
         domain.replica_mut().handle(now, event, &mut actions);
         for action in actions {
             if let Some(action) = self.core.apply_to_memory(domain, action) {
@@ -156,7 +161,7 @@ impl Driver {
     }
 
     fn all_domains(&self) -> Vec<Arc<BusDomain>> {
-        self.domains.values().map(|known| Arc::clone(&known.domain)).collect()
+        self.domains.values().map(|state| Arc::clone(&state.domain)).collect()
     }
 
     fn perform(&mut self, domain: &Arc<BusDomain>, now: Moment, action: ReplicaAction) {
@@ -169,7 +174,8 @@ impl Driver {
                 self.invalidate_for_hint(domain, scopes, unless_above);
             }
             ReplicaAction::Deregister(name) => {
-                let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
+                let core = Arc::clone(&self.core);
+                let domain = Arc::clone(domain);
                 self.tasks.spawn(async move {
                     let _ = core
                         .call(&domain, ScriptCall::Deregister(name), Duration::ZERO, DEREGISTER_MAX)
@@ -183,7 +189,8 @@ impl Driver {
 
     fn read_log(&mut self, domain: &Arc<BusDomain>, after: Fence) {
         self.core.metrics.count_catch_up(&domain.name);
-        let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
+        let core = Arc::clone(&self.core);
+        let domain = Arc::clone(domain);
         self.tasks.spawn(async move {
             let call = ScriptCall::ReadLog { after, max: PAGE_MAX };
             let answered = core.call(&domain, call, Duration::ZERO, core.reply_timeout()).await;
@@ -191,7 +198,7 @@ impl Driver {
         });
     }
 
-    /// Runs the script for a hint.
+    /// Runs the invalidation script for a hint.
     fn invalidate_for_hint(
         &mut self,
         domain: &Arc<BusDomain>,
@@ -203,7 +210,8 @@ impl Driver {
             return;
         }
         self.hints_in_flight += 1;
-        let (core, domain) = (Arc::clone(&self.core), Arc::clone(domain));
+        let core = Arc::clone(&self.core);
+        let domain = Arc::clone(domain);
         self.tasks.spawn(async move {
             let call = ScriptCall::Invalidate { scopes, unless_above };
             let answered = core.call(&domain, call, Duration::ZERO, core.reply_timeout()).await;
@@ -211,7 +219,7 @@ impl Driver {
         });
     }
 
-    /// Hands time to those that wait for it.
+    /// Hands a tick to every replica whose next wake is due.
     fn tick(&mut self) {
         let now = clock::now();
         for domain in self.all_domains() {
@@ -222,13 +230,16 @@ impl Driver {
         }
     }
 
-    /// Looks at leases and lag; says when to look again.
+    /// Refreshes the gauges of leases and lag, and logs what changed; returns when to refresh them
+    /// again.
     fn refresh_gauges(&mut self) -> Duration {
-        let (core, now) = (Arc::clone(&self.core), clock::now());
+        let core = Arc::clone(&self.core);
+        let now = clock::now();
         let mut due = now.after(GAUGES_INTERVAL);
         for state in self.domains.values_mut() {
             let replica = state.domain.replica();
-            let (held, lag) = (replica.may_serve(now), replica.lag());
+            let held = replica.may_serve(now);
+            let lag = replica.lag();
             due = due.min(replica.next_wake());
             due = due.min(replica.lease_until().filter(|_| held).unwrap_or(due));
             drop(replica);
@@ -241,20 +252,20 @@ impl Driver {
 
     fn on_task_done(&mut self, done: Result<TaskResult, tokio::task::JoinError>) {
         match done {
-            Ok(TaskResult::Connected(Ok((links, subscribed)))) => {
-                self.on_connected(links, &subscribed);
+            Ok(TaskResult::Connected(Ok((connections, subscribed)))) => {
+                self.on_connected(connections, &subscribed);
             }
             Ok(TaskResult::Connected(Err(fault))) => self.on_connect_failed(&fault),
-            Ok(TaskResult::Subscribed(links, domain, subscribed))
-                if self.is_current(Some(&links)) =>
+            Ok(TaskResult::Subscribed(connections, domain, subscribed))
+                if self.is_current(Some(&connections)) =>
             {
                 match subscribed {
                     Ok(()) => self.handle(&domain, ReplicaEvent::LinkUp { ordered: true }),
-                    Err(_) => links.close(),
+                    Err(_) => connections.close(),
                 }
             }
-            Ok(TaskResult::HeartbeatReplies(links, beats)) => {
-                self.on_heartbeats(links.as_ref(), beats);
+            Ok(TaskResult::HeartbeatReplies(connections, beats)) => {
+                self.on_heartbeats(connections.as_ref(), beats);
             }
             Ok(TaskResult::LogReply(domain, Ok(answer))) => {
                 self.handle(&domain, ReplicaEvent::Log(answer));
@@ -269,7 +280,7 @@ impl Driver {
                     Err(_) => drop(self.core.metrics.hints_dropped.inc()),
                 }
             }
-            // A reading of the log that failed is made again when it is overdue.
+            // The replica repeats a failed reading of the log when it is overdue.
             Ok(
                 TaskResult::LogReply(..) | TaskResult::Subscribed(..) | TaskResult::Deregistered,
             ) => {}
@@ -277,11 +288,12 @@ impl Driver {
         }
     }
 
-    fn is_current(&self, links: Option<&Arc<RedisConnections>>) -> bool {
-        matches!((links, &self.connections), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+    fn is_current(&self, connections: Option<&Arc<RedisConnections>>) -> bool {
+        let pair = connections.zip(self.connections.as_ref());
+        pair.is_some_and(|(one, current)| Arc::ptr_eq(one, current))
     }
 
-    /// Takes what pub/sub brought.
+    /// Handles a message of pub/sub and those queued behind it.
     fn on_pushed(&mut self, first: Option<PushMessage>) {
         if first.is_none() {
             self.note_reply_excess();
@@ -302,8 +314,8 @@ impl Driver {
     }
 
     fn on_message(&mut self, message: &PushMessage) {
-        let Some((domain, hints)) = self.channels.get(&message.channel).cloned() else { return };
-        if !hints {
+        let Some((domain, is_hints)) = self.channels.get(&message.channel).cloned() else { return };
+        if !is_hints {
             let published = message.payload.as_deref().and_then(entry_format::parse_published);
             return self
                 .handle(&domain, published.map_or(ReplicaEvent::Missed, ReplicaEvent::Published));
@@ -320,7 +332,7 @@ impl Driver {
     }
 
     fn apply_local_invalidation(&mut self, domain: &Arc<BusDomain>, published: PublishedEntries) {
-        // Only to one that knows the log already: another epoch's name is a heartbeat's to tell.
+        // Only to a replica that follows this log: it learns of another epoch by its heartbeat.
         if domain.replica().applied().is_some_and(|applied| applied.epoch == published.epoch) {
             self.handle(domain, ReplicaEvent::Published(published));
         }
@@ -332,16 +344,16 @@ impl DomainState {
         Self { domain, had_lease: false, observed_at: clock::now(), silent_heartbeats: 0 }
     }
 
-    /// Counts the time since the last look where the lease was not held then. A lease's end is
-    /// looked at when it comes.
+    /// Counts the time since the last refresh if the lease was not held at that refresh. The end of
+    /// a lease makes a refresh due.
     fn count_bypass(&mut self, core: &BusCore, now: Moment) {
-        let looked = std::mem::replace(&mut self.observed_at, now);
+        let observed_before = std::mem::replace(&mut self.observed_at, now);
         if !self.had_lease {
-            core.metrics.count_bypass(&self.domain.name, now.since(looked));
+            core.metrics.count_bypass(&self.domain.name, now.since(observed_before));
         }
     }
 
-    /// Says what is new.
+    /// Logs a lease that was gained or lost, and sends its event.
     fn log_changes(&mut self, core: &BusCore, held: bool) {
         let domain = &self.domain.name;
         if std::mem::replace(&mut self.had_lease, held) != held {
@@ -357,9 +369,9 @@ impl DomainState {
     }
 }
 
-async fn wait_closed(links: Option<&RedisConnections>) {
-    match links {
-        Some(links) => links.wait_closed().await,
+async fn wait_closed(connections: Option<&RedisConnections>) {
+    match connections {
+        Some(connections) => connections.wait_closed().await,
         None => std::future::pending().await,
     }
 }

@@ -1,5 +1,5 @@
-//! One Redis server: its address, who we are to it, and the opening of a connection to it whose
-//! replies are bounded.
+//! One Redis server: its address, its TLS settings, our credentials, and the opening of a
+//! connection to it whose replies are bounded.
 //!
 //! The streams are opened here, not by the client library, because it reads whole replies, however
 //! large: each stream is handed to it as a [`ReplyStream`] one.
@@ -27,14 +27,14 @@ use super::resp_frames::{ReplyExcess, ReplyLimits};
 
 /// How long connecting may take, TLS and subscriptions included.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// Commands that wait to be written, on each connection.
+/// The most commands that wait to be written, on each connection.
 const QUEUED_MAX: usize = 512;
-/// Addresses of a name that are tried, all at once.
+/// The most addresses of a name that are tried, all at once.
 const ADDRESSES_MAX: usize = 16;
-/// Commands that wait for their answer, on each connection.
+/// The most commands that wait for their reply, on each connection.
 const UNANSWERED_MAX: usize = 1_024;
 
-/// Where a server is, and who asks. Cheap to clone.
+/// A server's address and our credentials. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     addr: ConnectionAddr,
@@ -49,7 +49,7 @@ pub(super) struct RedisConnection {
     _driver: Arc<AbortOnDropHandle<()>>,
 }
 
-/// What the client library reads and writes.
+/// A stream that the client library reads and writes.
 trait RedisStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> RedisStream for S {}
 
@@ -60,7 +60,7 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// The server at an address; `tls` is asked for where the address says so.
+    /// The server at an address; `tls` is called where the address asks for TLS.
     pub(super) fn new(
         addr: ConnectionAddr,
         redis: RedisConnectionInfo,
@@ -69,26 +69,26 @@ impl Endpoint {
         let tls = match &addr {
             ConnectionAddr::TcpTls { insecure: false, .. } => Some(Arc::new(tls()?)),
             ConnectionAddr::Tcp(..) | ConnectionAddr::Unix(_) => None,
-            // A certificate that nobody checks is not asked for.
+            // TLS that does not verify the server's certificate is not supported.
             _ => return Err(RedisFault::Unreadable),
         };
         Ok(Self { addr, tls, redis })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub(super) fn addr(&self) -> &ConnectionAddr {
         &self.addr
     }
 
-    /// Opens a connection within [`CONNECT_MAX`]. What is pushed goes to `push`; `outgrown` is told
-    /// if the connection ends because the server sends more than was asked for.
+    /// Opens a connection within [`CONNECT_MAX`]. Pushes go to `on_push`; `on_excess` is called if
+    /// the connection ends because the server sends more than was asked for.
     pub(super) async fn connect(
         &self,
         limits: ReplyLimits,
         on_push: impl Fn(PushInfo) + Send + Sync + 'static,
         on_excess: impl Fn(ReplyExcess) + Send + Sync + 'static,
     ) -> Result<RedisConnection, RedisFault> {
-        // Each caller has a bound in time of its own.
+        // The timeout of a reply is its caller's.
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(QUEUED_MAX)
@@ -126,8 +126,7 @@ impl Endpoint {
     }
 }
 
-/// A connection to the first address that answers: a name may have addresses that nobody listens
-/// on.
+/// Connects to the first address that accepts: a name may have addresses that nobody listens on.
 async fn connect_to(host: &str, port: u16) -> Result<TcpStream, RedisFault> {
     let addresses = lookup_host((host, port)).await.map_err(|_| RedisFault::UnknownHost)?;
     let tries: Vec<_> =
@@ -149,7 +148,7 @@ impl RedisConnection {
         self.requests.clone().subscribe(channels).await
     }
 
-    /// Ends what [`Self::subscribe`] began.
+    /// Ends the subscription that [`Self::subscribe`] began.
     pub(super) async fn unsubscribe(&self, channels: &[&str]) -> redis::RedisResult<()> {
         self.requests.clone().unsubscribe(channels).await
     }

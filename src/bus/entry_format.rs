@@ -1,5 +1,6 @@
-//! What pub/sub and the log carry, as JSON. An unknown field is ignored, an entry of unknown kind
-//! means `all`; so does one that names more than an entry may ([`SCOPES_MAX`]), whoever wrote it.
+//! The JSON of published entries, of the log's entries and of hints. An unknown field is ignored.
+//! An entry of an unknown kind means `all`; so does an entry that names more than an entry may
+//! ([`SCOPES_MAX`]), even if another program wrote it.
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use crate::coherence::{
     Epoch, InvalidationScope, LogEntry, PublishedEntries, SCOPES_MAX, Seq, are_valid_scopes,
 };
 
-/// The longest scopes of an entry: all names together are 64 KiB, and JSON takes up to six bytes
-/// for one of theirs.
+/// The most bytes of an entry's scopes as JSON: all names together have at most 64 KiB, and JSON
+/// takes up to six bytes for one of them.
 const ENTRY_BYTES_MAX: usize = 512 * 1024;
-/// Entries of one message. The script publishes one.
+/// The most entries of one message; the script publishes one.
 const ENTRIES_MAX: usize = 1_024;
 
 /// `{"epoch": "…", "entries": [ENTRY…]}`, with an entry like
@@ -41,8 +42,8 @@ struct RawHint {
     all: bool,
 }
 
-/// What came on the channel of news; nothing if its epoch or a seq cannot be read: then something
-/// was missed.
+/// Parses a message of the channel of published entries; `None` if its epoch or a `seq` cannot be
+/// read: then something was missed.
 pub fn parse_published(payload: &[u8]) -> Option<PublishedEntries> {
     let raw: RawPublished = serde_json::from_slice(payload).ok()?;
     if raw.entries.len() > ENTRIES_MAX {
@@ -55,7 +56,7 @@ pub fn parse_published(payload: &[u8]) -> Option<PublishedEntries> {
     })
 }
 
-/// The scopes of a log's entry. What cannot be read means all of the domain.
+/// Parses the scopes of an entry of the log. Scopes that cannot be read mean all of the domain.
 pub(super) fn parse_scopes(text: &[u8]) -> Arc<[InvalidationScope]> {
     if text.len() > ENTRY_BYTES_MAX {
         return all_scopes();
@@ -63,7 +64,7 @@ pub(super) fn parse_scopes(text: &[u8]) -> Arc<[InvalidationScope]> {
     scopes_from_json(&serde_json::from_slice(text).unwrap_or_default())
 }
 
-/// What a hint names; nothing if it is no hint.
+/// Parses a hint, and returns the scopes that it names; `None` if it is no hint.
 pub fn parse_hint(payload: &[u8]) -> Option<Arc<[InvalidationScope]>> {
     let raw: RawHint = serde_json::from_slice(payload).ok()?;
     if raw.all || raw.keys.len() + raw.tags.len() > SCOPES_MAX {
@@ -78,7 +79,7 @@ pub fn parse_hint(payload: &[u8]) -> Option<Arc<[InvalidationScope]>> {
     Some(if are_valid_scopes(&scopes) { scopes } else { all_scopes() })
 }
 
-/// An epoch as Redis holds it.
+/// Parses an epoch as Redis holds it: 32 hexadecimal digits.
 pub(super) fn parse_epoch(hex: &str) -> Option<Epoch> {
     u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 32).map(Epoch)
 }
@@ -90,7 +91,7 @@ fn scopes_from_json(value: &serde_json::Value) -> Arc<[InvalidationScope]> {
     scopes.filter(|scopes| are_valid_scopes(scopes)).unwrap_or_else(all_scopes)
 }
 
-/// All of the domain.
+/// The scopes of an entry that names all of the domain.
 pub(super) fn all_scopes() -> Arc<[InvalidationScope]> {
     Arc::new([InvalidationScope::All])
 }
@@ -138,7 +139,7 @@ mod tests {
 
     #[test]
     fn an_entry_or_a_hint_that_names_more_than_an_entry_may_means_all() {
-        let names = |how_many: usize, bytes: usize| vec!["n".repeat(bytes); how_many];
+        let names = |count: usize, bytes: usize| vec!["n".repeat(bytes); count];
         let entry = |names: &[String]| {
             let pairs: Vec<_> = names.iter().map(|name| ["key", name]).collect();
             parse_scopes(&serde_json::to_vec(&pairs).unwrap())
@@ -146,15 +147,15 @@ mod tests {
         let hinted = |names: &[String]| {
             parse_hint(&serde_json::to_vec(&serde_json::json!({"tags": names})).unwrap()).unwrap()
         };
-        for (how_many, bytes, fits) in
+        for (count, bytes, fits) in
             [(1_000, 10, true), (1_001, 10, false), (128, 509, true), (128, 510, false)]
         {
-            let named = names(how_many, bytes);
+            let named = names(count, bytes);
             for scopes in [entry(&named), hinted(&named)] {
                 assert_eq!(
                     *scopes != [InvalidationScope::All],
                     fits,
-                    "{how_many} names of {bytes} bytes"
+                    "{count} names of {bytes} bytes"
                 );
             }
         }

@@ -1,5 +1,5 @@
-//! What happens on the bus, for whoever listens: memory, which frees what an entry names, and
-//! `GET /events`.
+//! The events of the bus, for its subscribers: `cache`, which frees the memory of invalidated
+//! entries, and `GET /events`.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,18 +7,18 @@ use std::time::SystemTime;
 use super::fault::RedisFault;
 use crate::coherence::{EmptyReason, LogEntry};
 
-/// Something that happened.
+/// One event of the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusEvent {
-    /// When.
+    /// When it happened.
     pub at: SystemTime,
-    /// To which domain; `None`: to the connections, which all domains share.
+    /// The domain that it concerns; `None`: the connections, which all domains share.
     pub domain: Option<Arc<str>>,
-    /// What.
+    /// The kind of the event.
     pub kind: BusEventKind,
 }
 
-/// What happened.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BusEventKind {
     /// An invalidation was applied. It names keys and tags: personal data.
@@ -27,12 +27,12 @@ pub enum BusEventKind {
     HintHandled,
     /// No dataset in memory is valid any more.
     MemoryEmptied(EmptyReason),
-    /// Memory may be served from.
+    /// The lease is held: memory may be served from.
     LeaseHeld,
-    /// Memory may not be served from, until the lease is held again.
+    /// The lease has ended: memory may not be served from until it is held again.
     LeaseLost,
     /// The connections to Redis stand.
     Connected,
-    /// They broke, or cannot be made, or not for the reason known before.
+    /// The connections broke, or cannot be made, or the cause has changed.
     Disconnected(RedisFault),
 }

@@ -1,9 +1,9 @@
-//! Examines a Redis for `bfb doctor`: which server it is, what its user may do, how it is set, how
-//! long it takes, and where the log of each domain stands.
+//! Examines a Redis for `bfb doctor`: the server's product and version, the permissions of our
+//! user, the server's configuration, its round-trip time, and the state of each domain's log.
 //!
-//! It returns what it saw and does not judge: the findings are `cli::doctor`'s. It leaves nothing
-//! behind: scripts and commands run on a domain that has a random name, and change nothing or are
-//! undone.
+//! It returns facts and does not judge them: the findings are `cli::doctor`'s. It leaves nothing
+//! behind in Redis: scripts and commands run on a domain that has a random name, and change nothing
+//! or are undone.
 
 mod command_refusals;
 mod log_status;
@@ -36,61 +36,61 @@ use super::redis_server::REPLY_LIMITS;
 use super::sentinel::find_primary;
 use crate::identity::Inspection;
 
-/// How many servers are examined at once.
+/// The most servers that are examined at once.
 const AT_ONCE: usize = 4;
 
-/// What an examination saw.
+/// The facts of an examination.
 #[derive(Debug)]
 pub struct Examination {
     /// The kind of Redis that the URL names.
     pub kind: RedisKind,
-    /// The one server, the primary that the sentinels name, or every primary of a Cluster. None: it
-    /// could not be found.
+    /// The one server, the primary that the sentinels name, or every primary of a Cluster. Empty if
+    /// none was found.
     pub servers: Vec<ExaminedServer>,
-    /// The servers that could not say which servers there are.
+    /// The servers of the URL that did not name the servers to examine.
     pub silent_servers: Vec<SilentServer>,
-    /// The log of each domain, or why it cannot be read; nothing if there is none yet.
+    /// The log of each domain, or the fault of reading it; `None` if there is no log yet.
     pub logs: Vec<(String, Result<Option<LogStatus>, RedisFault>)>,
 }
 
-/// A server that could not say which servers there are.
+/// A server of the URL that did not name the servers to examine.
 #[derive(Debug)]
 pub struct SilentServer {
     /// `HOST:PORT`.
     pub address: String,
-    /// Why it could not.
+    /// Why it did not.
     pub error: ProbeError,
 }
 
-/// Why a server could not be asked.
+/// Why a server could not be examined.
 #[derive(Debug)]
 pub enum ProbeError {
-    /// There is no connection; in words.
+    /// There is no connection; the error as text.
     Unreachable(String),
-    /// TLS failed; in words.
+    /// TLS failed; the error as text.
     Tls(String),
-    /// It asks for a certificate, and there was none to give.
+    /// The server requires a client certificate, and none is configured.
     NoCertificate,
-    /// There was a connection, and then this fault.
+    /// The connection succeeded, and then this fault occurred.
     Fault(RedisFault),
 }
 
-/// What an examination saw of one server.
+/// The facts of one server.
 #[derive(Debug)]
 pub struct ExaminedServer {
     /// `HOST:PORT`, or the path of its socket.
     pub address: String,
-    /// Its side of a TLS handshake.
+    /// The server's side of a TLS handshake.
     pub tls: Option<Inspection>,
-    /// Why no more is known of it.
+    /// The error that ended the examination of this server.
     pub error: Option<ProbeError>,
-    /// How it is set.
+    /// Its version and configuration.
     pub info: Option<RedisServerInfo>,
-    /// What it refused of the commands that a sidecar sends.
+    /// The commands of a sidecar that it refused.
     pub refusals: CommandRefusals,
-    /// The median of some round trips.
+    /// The median of several round trips.
     pub round_trip: Option<Duration>,
-    /// What came of running every script; only where nothing was refused.
+    /// The result of running every script; only where no command was refused.
     pub script_probe: Option<ScriptProbe>,
 }
 
@@ -102,7 +102,7 @@ struct ProbeTarget {
     cluster_part: Option<(NodeAddress, Slots)>,
 }
 
-/// Asks the Redis that `settings` names. Each step takes at most `limit`.
+/// Examines the Redis that `settings` names. Each step takes at most `limit`.
 pub async fn examine(settings: &BusConfig, domains: &[&str], limit: Duration) -> Examination {
     let mut kind = if matches!(settings.servers, RedisServers::Cluster(_)) {
         RedisKind::Cluster
@@ -122,10 +122,10 @@ pub async fn examine(settings: &BusConfig, domains: &[&str], limit: Duration) ->
                 };
             }
         };
-    let looks = probe_targets.iter().map(|target| examine_server(settings, target, limit));
-    let servers: Vec<ExaminedServer> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    let examinations = probe_targets.iter().map(|target| examine_server(settings, target, limit));
+    let servers: Vec<ExaminedServer> = stream::iter(examinations).buffered(AT_ONCE).collect().await;
     if kind == RedisKind::Cluster
-        && servers.iter().filter_map(|server| server.info.as_ref()).any(|facts| !facts.is_sharded())
+        && servers.iter().filter_map(|server| server.info.as_ref()).any(|info| !info.is_sharded())
     {
         kind = RedisKind::OldCluster;
     }
@@ -152,8 +152,8 @@ async fn find_targets(settings: &BusConfig) -> Result<Vec<ProbeTarget>, RedisFau
             Ok(vec![single(find_primary(settings, sentinels, service).await?)])
         }
         RedisServers::Cluster(seeds) => {
-            let (outlet, _) = push_channel();
-            let (nodes, slots) = ClusterNodes::find(settings, seeds, &outlet).await?;
+            let (push_sender, _) = push_channel();
+            let (nodes, slots) = ClusterNodes::find(settings, seeds, &push_sender).await?;
             let target = |address: NodeAddress| {
                 let endpoint = nodes.endpoint(&address)?;
                 Ok(ProbeTarget {
@@ -220,7 +220,7 @@ async fn query_server(
     found.info = server_info::query(connection).await?;
     let kind = match &found.info {
         _ if target.cluster_part.is_none() => RedisKind::One,
-        Some(facts) if !facts.is_sharded() => RedisKind::OldCluster,
+        Some(info) if !info.is_sharded() => RedisKind::OldCluster,
         _ => RedisKind::Cluster,
     };
     let names = throwaway_names(&settings.namespace, target);
@@ -257,9 +257,9 @@ async fn read_log(
             .as_ref()
             .is_none_or(|(at, slots)| slots.owner(slot(&names.meta())) == Some(at))
     };
-    let at = targets.iter().position(holds).ok_or(RedisFault::Lost)?;
-    let target = &targets[at];
-    let server = &servers[at];
+    let index = targets.iter().position(holds).ok_or(RedisFault::Lost)?;
+    let target = &targets[index];
+    let server = &servers[index];
     if server.error.is_some() {
         return Err(RedisFault::Lost);
     }

@@ -1,5 +1,7 @@
-//! What can go wrong with Redis. A fault is never a request's error: it is a miss, a counter, and a
-//! lease that runs out.
+//! Redis faults: the classification of what can go wrong with Redis. A fault is never a request's
+//! error: it is a miss, it is counted (`bfb_redis_faults_total{kind}`), and without replies the
+//! lease runs out. `bus/mod.rs` tells what a sidecar does when Redis refuses a script;
+//! `driver/fault_log.rs` logs faults.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,16 +9,16 @@ use std::path::PathBuf;
 use super::permissions::PERMISSIONS;
 use super::resp_frames::ReplyExcess;
 
-/// Why Redis did not do what it was asked.
+/// The reason for which Redis did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedisFault {
-    /// There is no connection, or it broke while the answer was out: it may have been done.
+    /// There is no connection, or it broke before the reply: the call may have been done.
     #[error("there is no connection to redis")]
     Lost,
-    /// The answer did not come within the bound: it may have been done.
+    /// The reply did not come within the bound: the call may have been done.
     #[error("redis did not answer in time")]
     TimedOut,
-    /// Nothing listens there: the connection was refused.
+    /// Nothing listens at the address: the connection was refused.
     #[error("redis cannot be reached: the connection was refused")]
     ConnectionRefused,
     /// Its host name has no address.
@@ -28,24 +30,26 @@ pub enum RedisFault {
     /// The TLS handshake failed.
     #[error("redis cannot be reached: {0}")]
     Tls(String),
-    /// Redis refused, with the code of its error (`NOAUTH`, `OOM`, `READONLY`, …).
+    /// Redis refused a command or a script, with the code of its error (`NOAUTH`, `OOM`,
+    /// `READONLY`, …).
     #[error("redis refused with `{0}`")]
     Refused(String),
-    /// Our user may not run this command, which scripts of ours need, or not on what it is for.
+    /// Redis refused a command or a script because our user may not run this command, or not on the
+    /// namespace's keys or channels.
     #[error("redis refused with `NOPERM`: its user may not run `{command}`{}", .on.in_words())]
     NoPermission {
         /// The command.
         command: &'static str,
-        /// What is not allowed about it.
+        /// The access that is missing.
         on: Access,
     },
-    /// Redis answered what this release does not understand.
+    /// The reply is nothing that this release understands.
     #[error("redis gave an answer that cannot be read")]
     Unreadable,
-    /// The log speaks a newer protocol: this process takes no part until it is upgraded.
+    /// The log has a newer protocol: this process takes no part until it is upgraded.
     #[error("the log in redis speaks protocol {0}, which is newer than this release")]
     NewerProtocol(u32),
-    /// The log is of another life of the server, or nobody has begun one yet.
+    /// The log is of another life of the server, or there is none yet.
     #[error("the log in redis is of another life of the server")]
     OtherLife,
     /// No sentinel that was asked names a primary that is up.
@@ -63,7 +67,7 @@ pub enum RedisFault {
 }
 
 impl RedisFault {
-    /// Whether it is that our user may not do what was asked.
+    /// Whether Redis refused because our user lacks a permission.
     pub fn is_no_permission(&self) -> bool {
         match self {
             Self::NoPermission { .. } => true,
@@ -72,7 +76,7 @@ impl RedisFault {
         }
     }
 
-    /// Why a connection could not be opened.
+    /// Classifies an error of opening a connection.
     pub(super) fn from_connect_error(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
@@ -80,18 +84,19 @@ impl RedisFault {
         }
     }
 
-    /// Whether the same may be answered soon: Redis is on its way to another state, or the
-    /// connection to another Redis.
+    /// Whether the same call may succeed soon: Redis is changing its state, or the bus is
+    /// connecting to another server.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            // A handshake fails too where a server that starts, or a proxy before none, ends it.
+            // A server that starts, or a proxy without a server behind it, may end the handshake
+            // too.
             Self::Lost
             | Self::TimedOut
             | Self::ConnectionRefused
             | Self::UnknownHost
             | Self::Unreachable(_)
             | Self::Tls(_) => true,
-            // A slot on the move, a failover, a start.
+            // A slot that moves, a failover, a server that starts.
             Self::Refused(code) => {
                 matches!(
                     &**code,
@@ -107,7 +112,7 @@ impl RedisFault {
         }
     }
 
-    /// A short name for metrics.
+    /// The label `kind` of `bfb_redis_faults_total`.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Lost => "lost",
@@ -152,14 +157,14 @@ impl From<redis::RedisError> for RedisFault {
     }
 }
 
-/// What a user may not do.
+/// The access that a user lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Run the command at all.
+    /// To run the command at all.
     Command,
-    /// Run it on the namespace's keys.
+    /// To run it on the namespace's keys.
     Keys,
-    /// Run it on the namespace's channels.
+    /// To run it on the namespace's channels.
     Channels,
 }
 
@@ -173,8 +178,8 @@ impl Access {
     }
 }
 
-/// What our user may not do: a server names the command, or else the script does that called it. Of
-/// what stands there only the name of a command of ours is taken.
+/// The command that our user may not run: the server's error names it, or the error of the script
+/// that called it. Only the name of one of our commands is taken from the text.
 fn denied_command(error: &redis::RedisError) -> Option<(Access, &'static str)> {
     let detail = error.detail()?;
     let (on, rest) = match detail.split_once("bfb: no permission for ") {
@@ -193,7 +198,7 @@ fn denied_command(error: &redis::RedisError) -> Option<(Access, &'static str)> {
     Some((on, commands.into_iter().find(|command| *command == name)?))
 }
 
-/// The code of an error within a script, which servers before 7.0 put behind one of their own.
+/// The code of an error within a script; servers before 7.0 put it behind a code of their own.
 fn code_in_script(error: &redis::RedisError) -> Option<&'static str> {
     const CODES: [&str; 6] = ["READONLY", "OOM", "MISCONF", "NOREPLICAS", "LOADING", "MASTERDOWN"];
     let detail = error.detail().filter(|detail| detail.contains("running script"))?;

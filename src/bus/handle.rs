@@ -1,4 +1,5 @@
-//! The bus in the hands of others: one [`Bus`] a process, built from a [`BusConfig`].
+//! The handle of the bus: one [`Bus`] a process, built from a [`BusConfig`], and its status. The
+//! handle of one domain is [`DomainBus`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,41 +23,41 @@ pub struct Bus {
     core: Arc<BusCore>,
 }
 
-/// The bus as it stands, for `GET /status`.
+/// The status of the bus, for `GET /status`.
 #[derive(Debug, Clone)]
 pub struct BusStatus {
     /// There is no Redis: a fleet of one.
     pub is_standalone: bool,
     /// The connections stand.
     pub connected: bool,
-    /// What keeps the bus from Redis.
+    /// The Redis fault of this moment.
     pub fault: Option<RedisFault>,
-    /// Each domain.
+    /// The status of each domain.
     pub domains: Vec<DomainBusStatus>,
 }
 
-/// One domain as it stands.
+/// The status of one domain.
 #[derive(Debug, Clone)]
 pub struct DomainBusStatus {
     /// Its name.
     pub domain: Arc<str>,
-    /// What this process is called in its registry.
+    /// This process's name in the domain's registry.
     pub member: MemberName,
-    /// The log and the place in it up to which everything is applied.
+    /// The place in the log up to which everything is applied.
     pub applied: Option<Fence>,
     /// Entries that are known and not applied.
     pub lag: u64,
     /// Memory may be served from.
     pub lease_held: bool,
-    /// How much of the lease is left; none without Redis, where it does not end.
+    /// How much of the lease is left; `None` without Redis, where the lease does not end.
     pub lease_left: Option<Duration>,
-    /// The newer protocol that the log speaks.
+    /// The protocol of the log, if it is newer than ours.
     pub newer_protocol: Option<u32>,
 }
 
 impl BusConfig {
-    /// The bus over this Redis and the task that carries it; without one, the bus of a fleet of
-    /// one.
+    /// Builds the bus over this Redis and the driver that runs it; without a configuration, the bus
+    /// of a fleet of one.
     pub fn build(
         config: Option<Self>,
         registry: &mut Registry,
@@ -77,7 +78,7 @@ impl Bus {
         Self { core }
     }
 
-    /// A bus over Redis, and the task that carries it. Redis need not be there.
+    /// A bus over Redis, and the driver that runs it. Redis need not be reachable yet.
     pub fn connect<'n>(
         config: BusConfig,
         domains: impl IntoIterator<Item = &'n str>,
@@ -89,19 +90,20 @@ impl Bus {
         (Self { core }, driver)
     }
 
-    /// Serves these domains from now on. Those that stay keep their lease and their memory; one
+    /// Serves these domains from now on. A domain that stays keeps its lease and its memory; one
     /// that goes deregisters.
     pub fn set_domains<'n>(&self, domains: impl IntoIterator<Item = &'n str>) {
         self.core.set_domains(domains);
     }
 
-    /// One domain.
+    /// The handle of one domain.
     pub fn domain(&self, name: &str) -> Option<DomainBus> {
         let domain = self.core.domain(name)?;
         Some(DomainBus { core: Arc::clone(&self.core), domain })
     }
 
-    /// Subscribes to events from now on. A slow subscriber misses some, and is notified of that.
+    /// Subscribes to the events from now on. A slow subscriber misses some, and is notified of
+    /// that.
     pub fn subscribe(&self) -> broadcast::Receiver<BusEvent> {
         self.core.subscribe()
     }
@@ -111,14 +113,14 @@ impl Bus {
         let mut events = self.subscribe();
         let is_held = |domain: &Arc<BusDomain>| domain.replica().may_serve(clock::now());
         while !self.core.domains().values().all(is_held) {
-            // Who was too slow has missed some, and looks again.
+            // A receiver that was too slow has missed events, so it checks the leases again.
             if matches!(events.recv().await, Err(broadcast::error::RecvError::Closed)) {
                 return;
             }
         }
     }
 
-    /// How it stands.
+    /// The status of the bus at this moment.
     pub fn status(&self) -> BusStatus {
         let now = clock::now();
         BusStatus {

@@ -1,4 +1,4 @@
-//! Invalidating, and waiting until the fleet has acknowledged it.
+//! Issuing an invalidation, and waiting until the fleet has acknowledged it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,19 +19,20 @@ use crate::coherence::{
     are_valid_scopes,
 };
 
-/// How long the script is tried. It may run twice, if only its answer was lost: that harms nothing.
+/// How long the script is tried. It may run twice, if only its reply was lost; that harms nothing.
 const ISSUE_MAX: Duration = Duration::from_secs(2);
-/// One try.
+/// The longest that one try takes.
 const TRY_MAX: Duration = Duration::from_millis(500);
-/// Between two tries.
+/// The pause between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The time between two requests to Redis, at first and at the most.
 const PROGRESS_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
-/// Pause for each sidecar that Redis looked at, or has to look at: so much longer than that takes
-/// it that it is busy with others most of the time.
+/// The pause for each registration that Redis has to check. It is much longer than the check takes,
+/// so that Redis spends most of its time on other calls.
 const PAUSE_PER_SIDECAR: Duration = Duration::from_micros(20);
 
-/// Appends one entry to the domain's log. Callers of one moment share an entry.
+/// Appends one entry to the domain's log. Callers that come while a batch is sent share the next
+/// entry.
 pub(super) async fn issue(
     core: &BusCore,
     domain: &Arc<BusDomain>,
@@ -49,7 +50,7 @@ pub(super) async fn issue(
             match receiver.try_recv() {
                 Ok(sent) => return sent,
                 Err(_) if Instant::now() >= deadline => return Err(RedisFault::TimedOut),
-                // It did not fit into an entry with those before it, which is gone now.
+                // It did not fit into the entry of those before it, which has been sent by now.
                 Err(TryRecvError::Empty) => {}
                 // The caller that held the batch lock was cancelled.
                 Err(TryRecvError::Closed) => break,
@@ -58,10 +59,10 @@ pub(super) async fn issue(
     }
 }
 
-/// Takes the turn, and with it everybody who waits by then and whose scopes fit into one entry
+/// Takes the batch lock, and sends the pending invalidations whose scopes fit into one entry
 /// together.
 async fn issue_batch(core: &BusCore, domain: &Arc<BusDomain>, deadline: Instant) {
-    let _turn = domain.batch_lock.lock().await;
+    let _guard = domain.batch_lock.lock().await;
     let batch = take_batch(&mut domain.pending.lock());
     if batch.is_empty() {
         return;
@@ -73,10 +74,11 @@ async fn issue_batch(core: &BusCore, domain: &Arc<BusDomain>, deadline: Instant)
     }
 }
 
-/// Takes out those of the front that fit into one entry of the log: at least one, whose own scopes
-/// may be too many for it.
+/// Takes out the first pending invalidations that fit into one entry of the log: at least one,
+/// whose own scopes may be too many for an entry.
 fn take_batch(pending: &mut VecDeque<PendingInvalidation>) -> Vec<PendingInvalidation> {
-    let (mut scopes, mut bytes) = (0, 0);
+    let mut scopes = 0;
+    let mut bytes = 0;
     let fits = |(named, _): &&PendingInvalidation| {
         scopes += named.len();
         bytes += named.iter().map(InvalidationScope::bytes).sum::<usize>();
@@ -86,7 +88,7 @@ fn take_batch(pending: &mut VecDeque<PendingInvalidation>) -> Vec<PendingInvalid
     pending.drain(..fitting).collect()
 }
 
-/// The scopes of one entry. What is too much for one means all of the domain.
+/// The scopes of one entry. Scopes that are too many for an entry become all of the domain.
 fn merge_scopes<'s>(
     batch: impl Iterator<Item = &'s Arc<[InvalidationScope]>>,
 ) -> Arc<[InvalidationScope]> {
@@ -112,7 +114,7 @@ async fn issue_until(
             Err(fault) if fault.is_transient() && Instant::now() + RETRY_PAUSE < deadline => {
                 sleep(RETRY_PAUSE).await;
             }
-            // Why there is no connection says more to who reads the log.
+            // The reason for which there is no connection tells the caller more.
             Err(RedisFault::Lost) => return Err(core.current_fault().unwrap_or(RedisFault::Lost)),
             Err(fault) => return Err(fault),
             Ok(_) => return Err(RedisFault::Unreadable),
@@ -120,7 +122,7 @@ async fn issue_until(
     }
 }
 
-/// The process's own sidecar need not wait for its message.
+/// Hands the entry to this process's own replica, which then need not wait for the message.
 fn apply_locally(
     core: &BusCore,
     domain: &Arc<BusDomain>,
@@ -129,7 +131,7 @@ fn apply_locally(
 ) {
     let Fence { epoch, seq } = sent.token();
     let published = PublishedEntries { epoch, entries: vec![LogEntry { seq, scopes }] };
-    // If there is no room, the message comes all the same.
+    // If there is no room, the replica gets the entry by its message.
     let _ = core.local_invalidations.try_send((Arc::clone(domain), published));
 }
 
@@ -179,21 +181,22 @@ async fn wait_acknowledged(
     let deadline = clock::now().after(limit);
     let mut invalidation =
         Invalidation::new(&sent.issued, domain.replica_mut().epoch_age(), sent.answered_at);
-    // None of a large fleet has reported yet: at first it would be looked at in vain.
-    let (mut pause, mut looked_at) = (Duration::ZERO, sent.sidecars());
-    let (mut of_all, mut after_lease) = (false, false);
+    // In a large fleet no sidecar has reported yet, so the first check waits for its size.
+    let mut pause = Duration::ZERO;
+    let mut registrations_to_check = sent.sidecars();
+    let mut asks_about_all = false;
+    let mut after_lease = false;
     loop {
         let now = clock::now();
         let until = match invalidation.state_at(domain.replica_mut().epoch_age(), now) {
             InvalidationState::Reported => return Ok(Vec::new()),
-            // Those who were silent are named, and removed, by a question that was put after the
-            // lease.
+            // A call that is made after the lease has passed names the silent members, and removes
+            // them.
             InvalidationState::Lapsed(silent) if after_lease => return Ok(silent),
-            InvalidationState::Waiting(_) if now >= deadline && of_all => {
-                let (token, sidecars) = (sent.token(), sent.sidecars());
+            InvalidationState::Waiting(_) if now >= deadline && asks_about_all => {
                 return Err(NotAcknowledged {
-                    token,
-                    sidecars,
+                    token: sent.token(),
+                    sidecars: sent.sidecars(),
                     laggards: invalidation.laggards().to_vec(),
                 });
             }
@@ -201,15 +204,15 @@ async fn wait_acknowledged(
             InvalidationState::Lapsed(_) => now,
         };
         let rest = until.min(deadline).since(now);
-        let wait =
-            pause.max(PAUSE_PER_SIDECAR * u32::try_from(looked_at).unwrap_or(u32::MAX)).min(rest);
+        let registrations = u32::try_from(registrations_to_check).unwrap_or(u32::MAX);
+        let wait = pause.max(PAUSE_PER_SIDECAR * registrations).min(rest);
         if wait >= PROGRESS_PAUSE.0 {
             sleep(wait).await;
         }
         let now = clock::now();
         after_lease = now >= until;
-        of_all = after_lease || now >= deadline;
-        let call = if of_all {
+        asks_about_all = after_lease || now >= deadline;
+        let call = if asks_about_all {
             invalidation.progress_call_of_all(domain.replica_mut().epoch_age(), now)
         } else {
             invalidation.progress_call(domain.replica_mut().epoch_age(), now)
@@ -218,6 +221,6 @@ async fn wait_acknowledged(
             invalidation.on_reply(&answer);
         }
         pause = (pause * 2).clamp(PROGRESS_PAUSE.0, PROGRESS_PAUSE.1);
-        looked_at = invalidation.laggards().len();
+        registrations_to_check = invalidation.laggards().len();
     }
 }

@@ -1,4 +1,4 @@
-//! The counters of this module. No label holds a key or a tag.
+//! The metrics of the bus. No label holds a key or a tag.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::fault::RedisFault;
 use crate::coherence::EmptyReason;
 
-/// The counters of this module.
+/// The metrics of the bus; clones share them.
 #[derive(Debug, Clone)]
 pub struct BusMetrics {
     pub(super) connected: Gauge,
@@ -62,7 +62,7 @@ impl Default for BusMetrics {
             applied: Family::default(),
             emptied: Family::default(),
             faults: Family::default(),
-            // From a round trip to more than any sensible lease.
+            // From the time of a round trip to more than any sensible lease.
             acknowledged: Histogram::new([
                 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 3.0, 10.0, 60.0,
             ]),
@@ -71,53 +71,65 @@ impl Default for BusMetrics {
 }
 
 impl BusMetrics {
-    /// The handles, in a registry whose prefix is `bfb`.
+    /// Creates and registers them, in a registry whose prefix is `bfb`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let m = &metrics;
         registry.register(
             "redis_connected",
             "Whether the bus has its connections",
-            m.connected.clone(),
+            metrics.connected.clone(),
         );
-        registry.register("lease_held", "Whether memory may be served from", m.lease_held.clone());
+        registry.register(
+            "lease_held",
+            "Whether memory may be served from",
+            metrics.lease_held.clone(),
+        );
         registry.register(
             "log_lag_entries",
             "Invalidations heard of and not applied",
-            m.log_lag_entries.clone(),
+            metrics.log_lag_entries.clone(),
         );
-        registry.register("lease_losses", "Times that the lease ran out", m.lease_losses.clone());
+        registry.register(
+            "lease_losses",
+            "Times that the lease ran out",
+            metrics.lease_losses.clone(),
+        );
         let help = "Time without the lease: memory was not trusted";
-        registry.register_with_unit("bypass", help, Unit::Seconds, m.bypass.clone());
+        registry.register_with_unit("bypass", help, Unit::Seconds, metrics.bypass.clone());
         registry.register(
             "bus_gaps",
             "Times that something published may have been missed",
-            m.gaps.clone(),
+            metrics.gaps.clone(),
         );
         registry.register(
             "bus_queue_full",
             "Messages that did not fit the queue",
-            m.queue_full.clone(),
+            metrics.queue_full.clone(),
         );
         registry.register(
             "bus_hints_dropped",
             "Hints that could not be handled",
-            m.hints_dropped.clone(),
+            metrics.hints_dropped.clone(),
         );
-        registry.register("bus_catch_ups", "Readings of the log", m.catch_ups.clone());
-        registry.register("invalidations_applied", "Entries of the log applied", m.applied.clone());
+        registry.register("bus_catch_ups", "Readings of the log", metrics.catch_ups.clone());
+        registry.register(
+            "invalidations_applied",
+            "Entries of the log applied",
+            metrics.applied.clone(),
+        );
         registry.register(
             "memory_emptied",
             "Times that all of memory was outdated",
-            m.emptied.clone(),
+            metrics.emptied.clone(),
         );
-        registry.register("redis_faults", "What Redis did not do", m.faults.clone());
+        registry.register("redis_faults", "What Redis did not do", metrics.faults.clone());
         let help = "From an invalidation's answer to its acknowledgement by the fleet";
-        registry.register("invalidation_acknowledged_seconds", help, m.acknowledged.clone());
+        registry.register("invalidation_acknowledged_seconds", help, metrics.acknowledged.clone());
         metrics
     }
 
-    /// The counters of a domain begin at nought: what has never happened is told as that.
+    /// Creates the counters of a domain, at nought, so that an event that never happened is
+    /// exported as zero.
     pub(super) fn init_domain(&self, domain: &str) {
         let labels = labels(domain);
         for counters in [&self.lease_losses, &self.catch_ups, &self.applied] {
@@ -163,7 +175,7 @@ impl BusMetrics {
         self.acknowledged.observe(took.as_secs_f64());
     }
 
-    /// Forgets a domain that is not served any more.
+    /// Removes the gauges of a domain that is not served any more.
     pub(super) fn remove_domain(&self, domain: &str) {
         self.lease_held.remove(&labels(domain));
         self.log_lag_entries.remove(&labels(domain));

@@ -1,18 +1,39 @@
 //! The bus: the coherence protocol over Redis.
 //!
-//! It carries what the state machines of [`crate::coherence`] decide: [`scripts`](Scripts) that run
-//! inside Redis, pub/sub with every gap noticed, the lease's clock, connecting again. A fault of
-//! Redis is never a request's error here: what a read asks is answered from the state machine at
-//! once, and what asks Redis is bounded in time. It leaves datasets and their bytes to others.
+//! It carries out what the replicas of [`crate::coherence`] decide: [`scripts`](Scripts) that run
+//! inside Redis, pub/sub with every gap noticed, the lease's clock, reconnecting. A Redis fault is
+//! never a request's error here: a read is answered from the replica at once, and every call to
+//! Redis is bounded in time. Datasets and their bytes are left to `cache`.
 //!
 //! # What it needs of Redis
 //!
-//! Redis 6.2 or newer, or Valkey, and a user who may do what [`PERMISSIONS`] lists ([`acl_rules`]
-//! writes it as Redis's ACL has it); no `allkeys-…` eviction.
+//! Redis 6.2 or newer, or Valkey, and a user with the permissions that [`PERMISSIONS`] lists
+//! ([`acl_rules`] writes them as rules of Redis's ACL), and no `allkeys-…` eviction.
 //!
 //! One server is reached by its address, or through sentinels; a new primary is another life. On a
-//! Cluster each domain lives on one slot, and its server is reached for itself, by
-//! [`RedisServers::Cluster`]'s own client: one that is lost holds up no domain but its own.
+//! Cluster each domain lives on one slot, and each server has connections of its own: a server that
+//! is lost holds up only the domains whose slots it holds.
+//!
+//! # When Redis refuses a script
+//!
+//! A refusal (`NOPERM`, `OOM`, `READONLY`, …) becomes a [`RedisFault::Refused`] or a
+//! [`RedisFault::NoPermission`] in `bus/fault.rs`. A refused script never fails a read:
+//!
+//! - *Fetch, claim, store*: Redis counts as having no dataset. The flight collects from the sources
+//!   without a claim, and its dataset is kept in memory only. Nothing is logged.
+//! - *Heartbeat*: the lease is not renewed. Once it has ended, the replica does not let memory
+//!   answer, and every read is collected from the sources (`bfb_lease_held` is 0,
+//!   `bfb_bypass_seconds_total` grows) until a heartbeat is answered again; one is sent every
+//!   quarter of the lease. After `READONLY` or `NOAUTH` the connections are made anew.
+//! - *Reading of the log*: it is repeated when it is overdue. *Hint*: it is dropped and counted
+//!   (`bfb_bus_hints_dropped_total`).
+//! - *Invalidation*: `POST /invalidate` fails with the refusal; a transient one is tried again for
+//!   two seconds first.
+//!
+//! `bfb_redis_faults_total{kind="refused"}` or `{kind="no_permission"}` counts every refusal. A
+//! refused heartbeat is logged by `bus/driver/fault_log.rs`: the warning `trouble with redis` once
+//! for each cause, and `connected to redis: heartbeats are answered` when it is over. `/readyz` and
+//! `/status` of the admin port name the cause meanwhile.
 
 mod acknowledgement;
 mod clock;

@@ -1,9 +1,9 @@
-//! What a sidecar's user must be allowed in Redis, and no more: the list in `docs/redis.md`,
-//! that `bfb doctor` goes through, and that the users of the tests have.
+//! The permissions that a sidecar's user needs in Redis, and no more. `docs/redis.md` lists them,
+//! `bfb doctor` probes them, and the users of the tests have exactly these.
 
 use std::fmt::Write as _;
 
-/// Kinds of Redis that need other commands.
+/// The kinds of Redis, which need different commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisKind {
     /// One server, or the primary that sentinels name.
@@ -24,7 +24,7 @@ pub struct Permission {
 
 use RedisKind::{Cluster, OldCluster, One};
 
-/// Every command that a sidecar sends, or that a script of it calls.
+/// Every command that a sidecar or one of its scripts runs.
 pub const PERMISSIONS: [Permission; 30] = [
     Permission::new("eval", &[One, Cluster, OldCluster]),
     Permission::new("evalsha", &[One, Cluster, OldCluster]),
@@ -63,7 +63,7 @@ impl Permission {
         Self { command, on }
     }
 
-    /// Whether a Redis of this kind has to allow it.
+    /// Whether a sidecar needs it on a Redis of this kind.
     pub fn is_needed_on(&self, kind: RedisKind) -> bool {
         self.on.contains(&kind)
     }

@@ -1,8 +1,8 @@
-//! What Redis pushes, on its way to the driver: a queue that is bounded in messages and in bytes,
-//! and a mark that something did not fit or was lost.
+//! The queue of pub/sub messages between the connections and the driver. It is bounded in messages
+//! and in bytes, and has a gap mark for messages that did not fit or were lost.
 //!
-//! The mark is set before anything that came later is queued, and looked at before anything is
-//! taken out: whoever takes a message knows whether something is missing before it.
+//! The gap mark is set before any later message is queued, and checked before any message is taken
+//! out, so that the driver knows of a missing message before it handles the next.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -14,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::resp_frames::ReplyExcess;
 
-/// Messages that wait for the driver.
+/// The most messages that wait for the driver.
 const MESSAGES_MAX: usize = 2_048;
-/// Their bytes.
+/// The most bytes of these messages.
 const QUEUED_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A longer message is left to the log; a longer hint means all, since no log has it.
+/// The most bytes of one message. A longer published entry is read from the log; a longer hint
+/// means `all`, since no log has it.
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// One message of pub/sub.
 #[derive(Debug)]
 pub(super) struct PushMessage {
     pub(super) channel: Vec<u8>,
-    /// Nothing of one that is too long.
+    /// `None` for a message that is too long.
     pub(super) payload: Option<Vec<u8>>,
 }
 
@@ -35,14 +36,14 @@ impl PushMessage {
     }
 }
 
-/// Where connections put what comes.
+/// The connections' end of the queue.
 #[derive(Debug, Clone)]
 pub(super) struct PushSender {
     messages: mpsc::Sender<PushMessage>,
     state: Arc<PushGap>,
 }
 
-/// Where the driver takes it.
+/// The driver's end of the queue.
 #[derive(Debug)]
 pub(super) struct PushReceiver {
     messages: mpsc::Receiver<PushMessage>,
@@ -53,15 +54,15 @@ pub(super) struct PushReceiver {
 struct PushGap {
     has_gap: AtomicBool,
     noticed: Notify,
-    /// Messages that did not fit.
+    /// How many messages did not fit.
     overflowed: AtomicU64,
-    /// Bytes in the queue.
+    /// How many bytes are in the queue.
     queued_bytes: AtomicUsize,
-    /// What ended a connection lately.
+    /// The last excess of a server, for which its connection was closed.
     excess: Mutex<Option<ReplyExcess>>,
 }
 
-/// The two ends.
+/// Creates a queue and returns its two ends.
 pub(super) fn push_channel() -> (PushSender, PushReceiver) {
     let (sender, messages) = mpsc::channel(MESSAGES_MAX);
     let gap = Arc::<PushGap>::default();
@@ -72,19 +73,21 @@ pub(super) fn push_channel() -> (PushSender, PushReceiver) {
 }
 
 impl PushSender {
-    /// Takes what one server pushes. Its end ends the connections, and an end ends what it says.
+    /// Takes a push of one server. A push that says that the connection ended closes the
+    /// connections; pushes after they were closed are dropped.
     pub(super) fn accept(&self, push: PushInfo, closed: &CancellationToken) {
         if closed.is_cancelled() {
             return;
         }
         match push.kind {
-            // Nobody asks to be unsubscribed from a slot's channels: the slot has gone to another
-            // server. The client library takes it for the answer to whatever is out, and every
-            // answer after it for one call too late.
+            // The bus never unsubscribes from a slot's channels, so the server did: the slot has
+            // moved to another server. The client library takes this push for the reply to a
+            // pending call, and every later reply for that of the call before.
             PushKind::Disconnection | PushKind::SUnsubscribe => {
                 self.state.mark_gap();
                 closed.cancel();
-                // Once more, for what was asked in between on connections that had just ended.
+                // Once more, because a message of the closed connections may have been handled in
+                // between.
                 self.state.mark_gap();
             }
             PushKind::Message | PushKind::SMessage => self.enqueue(push),
@@ -92,13 +95,13 @@ impl PushSender {
         }
     }
 
-    /// Something may have been missed up to now.
+    /// Sets the gap mark: a message may have been missed.
     pub(super) fn mark_gap(&self) {
         self.state.mark_gap();
     }
 
-    /// A server sent more than was asked for, so the connection to it has ended. Its news have a
-    /// gap, if it had any.
+    /// Records the excess of a server, for which its connection was closed. If the connection had
+    /// subscriptions, messages may be missing.
     pub(super) fn on_reply_excess(&self, cause: ReplyExcess, has_pubsub: bool) {
         *self.state.excess.lock() = Some(cause);
         if has_pubsub {
@@ -139,7 +142,8 @@ impl PushGap {
 }
 
 impl PushReceiver {
-    /// The next message. Ask [`Self::take_gap`] before you act on it.
+    /// Waits for the next message; `None` where the gap mark or an excess is to be checked. Call
+    /// [`Self::take_gap`] before you handle a message.
     pub(super) async fn next(&mut self) -> Option<PushMessage> {
         tokio::select! {
             biased;
@@ -150,22 +154,22 @@ impl PushReceiver {
         }
     }
 
-    /// The next message, if one is there.
+    /// The next message, if one is queued.
     pub(super) fn try_next(&mut self) -> Option<PushMessage> {
         self.messages.try_recv().ok().inspect(|message| self.state.on_taken(message))
     }
 
-    /// Whether something was missed since this was last asked.
+    /// Whether the gap mark was set since the last call; clears it.
     pub(super) fn take_gap(&self) -> bool {
         self.state.has_gap.swap(false, Ordering::AcqRel)
     }
 
-    /// How many messages did not fit since this was last asked.
+    /// How many messages did not fit since the last call.
     pub(super) fn take_overflowed(&self) -> u64 {
         self.state.overflowed.swap(0, Ordering::Relaxed)
     }
 
-    /// What ended a connection since this was last asked.
+    /// The excess that closed a connection since the last call.
     pub(super) fn take_reply_excess(&self) -> Option<ReplyExcess> {
         self.state.excess.lock().take()
     }
@@ -183,51 +187,54 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_drops_and_says_so_before_anything_later_is_taken() {
-        let (outlet, mut inbox) = push_channel();
+        let (sender, mut receiver) = push_channel();
         let alive = CancellationToken::new();
-        (0..=MESSAGES_MAX).for_each(|_| outlet.accept(message(b"1"), &alive));
-        assert!(inbox.next().await.is_none() && inbox.take_gap() && !inbox.take_gap());
-        assert_eq!((inbox.take_overflowed(), inbox.take_overflowed()), (1, 0));
-        assert_eq!(inbox.next().await.unwrap().payload.unwrap(), b"1");
+        (0..=MESSAGES_MAX).for_each(|_| sender.accept(message(b"1"), &alive));
+        assert!(receiver.next().await.is_none() && receiver.take_gap() && !receiver.take_gap());
+        assert_eq!((receiver.take_overflowed(), receiver.take_overflowed()), (1, 0));
+        assert_eq!(receiver.next().await.unwrap().payload.unwrap(), b"1");
     }
 
     #[tokio::test]
     async fn long_messages_fill_the_queue_by_their_bytes() {
-        let (outlet, mut inbox) = push_channel();
+        let (sender, mut receiver) = push_channel();
         let alive = CancellationToken::new();
         let long = vec![b'1'; MESSAGE_BYTES_MAX];
-        (0..MESSAGES_MAX).for_each(|_| outlet.accept(message(&long), &alive));
-        let queued = std::iter::from_fn(|| inbox.try_next()).count();
+        (0..MESSAGES_MAX).for_each(|_| sender.accept(message(&long), &alive));
+        let queued = std::iter::from_fn(|| receiver.try_next()).count();
         assert!(queued > 0 && queued * long.len() <= QUEUED_BYTES_MAX, "{queued}");
-        assert!(inbox.take_gap() && inbox.take_overflowed() > 0);
-        outlet.accept(message(&long), &alive);
-        assert!(inbox.try_next().is_some() && !inbox.take_gap(), "what was taken leaves room");
+        assert!(receiver.take_gap() && receiver.take_overflowed() > 0);
+        sender.accept(message(&long), &alive);
+        assert!(
+            receiver.try_next().is_some() && !receiver.take_gap(),
+            "what was taken leaves room"
+        );
     }
 
     #[tokio::test]
     async fn what_ends_a_connection_is_a_gap_only_where_there_was_news() {
-        let (outlet, mut inbox) = push_channel();
-        for has_news in [false, true] {
-            outlet.on_reply_excess(ReplyExcess::Unsolicited, has_news);
-            assert!(inbox.next().await.is_none(), "the driver looks");
+        let (sender, mut receiver) = push_channel();
+        for has_pubsub in [false, true] {
+            sender.on_reply_excess(ReplyExcess::Unsolicited, has_pubsub);
+            assert!(receiver.next().await.is_none(), "the driver looks");
             assert_eq!(
-                (inbox.take_reply_excess(), inbox.take_gap()),
-                (Some(ReplyExcess::Unsolicited), has_news)
+                (receiver.take_reply_excess(), receiver.take_gap()),
+                (Some(ReplyExcess::Unsolicited), has_pubsub)
             );
         }
     }
 
     #[tokio::test]
     async fn an_end_is_a_gap_and_what_is_too_long_comes_without_its_payload() {
-        let (outlet, mut inbox) = push_channel();
+        let (sender, mut receiver) = push_channel();
         let ends = CancellationToken::new();
-        outlet.accept(message(&vec![b'1'; MESSAGE_BYTES_MAX + 1]), &ends);
+        sender.accept(message(&vec![b'1'; MESSAGE_BYTES_MAX + 1]), &ends);
         assert!(
-            inbox.try_next().unwrap().payload.is_none()
-                && !inbox.take_gap()
+            receiver.try_next().unwrap().payload.is_none()
+                && !receiver.take_gap()
                 && !ends.is_cancelled()
         );
-        outlet.accept(PushInfo { kind: PushKind::Disconnection, data: vec![] }, &ends);
-        assert!(inbox.take_gap() && ends.is_cancelled());
+        sender.accept(PushInfo { kind: PushKind::Disconnection, data: vec![] }, &ends);
+        assert!(receiver.take_gap() && ends.is_cancelled());
     }
 }

@@ -1,4 +1,4 @@
-//! What the bus calls its keys and channels in Redis: all `bfb:{NAMESPACE/DOMAIN}:…`, so that a
+//! The names of the bus's keys and channels in Redis: all are `bfb:{NAMESPACE/DOMAIN}:…`, so that a
 //! domain lives on one slot of a Redis Cluster.
 
 use crate::coherence::DatasetPlace;
@@ -10,32 +10,32 @@ pub struct RedisNames {
 }
 
 impl RedisNames {
-    /// The names under which a namespace keeps a domain.
+    /// The names of a domain in a namespace.
     pub fn new(namespace: &str, domain: &str) -> Self {
         Self { prefix: format!("bfb:{{{namespace}/{domain}}}:") }
     }
 
-    /// The hash with the log's epoch, life, seq, settled mark and registry.
+    /// The key of the hash with the log's epoch, life, `seq`, settled mark and registry.
     pub fn meta(&self) -> String {
         format!("{}meta", self.prefix)
     }
 
-    /// The stream of entries.
+    /// The key of the stream of entries.
     pub fn log(&self) -> String {
         format!("{}log", self.prefix)
     }
 
-    /// The sorted set of stamps.
+    /// The key of the sorted set of stamps.
     pub fn stamps(&self) -> String {
         format!("{}stamps", self.prefix)
     }
 
-    /// Where Redis keeps a dataset.
+    /// The key of a dataset.
     pub fn dataset(&self, place: &DatasetPlace) -> String {
         format!("{}dataset:{}:{}", self.prefix, place.plan, place.key)
     }
 
-    /// Who collects it.
+    /// The key of the claim on a dataset.
     pub fn claim(&self, place: &DatasetPlace) -> String {
         format!("{}claim:{}:{}", self.prefix, place.plan, place.key)
     }
@@ -45,7 +45,7 @@ impl RedisNames {
         format!("{}news", self.prefix)
     }
 
-    /// The channel for hints.
+    /// The channel on which other programs publish hints.
     pub fn hints_channel(&self) -> String {
         format!("{}invalidate", self.prefix)
     }

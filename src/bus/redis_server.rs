@@ -1,6 +1,6 @@
-//! The connections to one server: one for the protocol, on which pub/sub comes too, and one for
-//! datasets, so that these never hold up a heartbeat. Both are made together and end together. A
-//! large dataset has a connection of its own, which ends with it.
+//! The connections to one server: one for the protocol, which carries pub/sub too, and one for
+//! datasets, so that datasets never hold up a heartbeat. Both are opened together and closed
+//! together. A large dataset has a connection of its own, which is closed after it.
 
 use redis::{Cmd, RedisResult, Value};
 use tokio_util::sync::CancellationToken;
@@ -13,19 +13,19 @@ use super::resp_frames::ReplyLimits;
 use super::scripts::ScriptInvocation;
 use crate::coherence::ScriptReply;
 
-/// The bytes of a dataset that come on the connection that all share; a larger one has a connection
+/// The most bytes of a dataset that is read on the shared connection; a larger one has a connection
 /// of its own.
 pub(super) const SHARED_BYTES_MAX: u64 = 1024 * 1024;
-/// What one answer may be: a page of the log with the entry that it ends with, or the names of a
+/// The limits of one reply: a page of the log with the entry that it ends with, or the names of a
 /// large registry.
 pub(super) const REPLY_LIMITS: ReplyLimits =
     ReplyLimits { bytes: 4 * 1024 * 1024, elements: 100_000 };
-/// What one answer about datasets may be, beside the dataset's bytes: its tags, and what RESP adds.
+/// The most bytes of a reply beside the dataset's own: its tags, and the framing of RESP.
 const BESIDE_BYTES: u64 = 128 * 1024;
 const DATASET_REPLY_LIMITS: ReplyLimits =
     ReplyLimits { bytes: SHARED_BYTES_MAX + BESIDE_BYTES, elements: 1_000 };
 
-/// The connections.
+/// The connections to one server.
 #[derive(Clone)]
 pub(super) struct RedisServer {
     endpoint: Endpoint,
@@ -35,81 +35,90 @@ pub(super) struct RedisServer {
     closed: CancellationToken,
 }
 
-/// Which of them.
+/// The connection that a call uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionKind {
     Protocol,
     Datasets,
-    /// One of its own, for an answer with a dataset of up to so many bytes: what it takes to read
-    /// it is given back with it.
+    /// A connection of its own, for a reply with a dataset of up to so many bytes: its read buffer
+    /// is freed with it.
     Large(u64),
 }
 
 impl std::fmt::Debug for RedisServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Server")
+        f.write_str("RedisServer")
     }
 }
 
 impl RedisServer {
-    /// Connects. Published messages go to `outlet`; the end of either ends `ends`.
+    /// Connects. Published messages go to `push_sender`; the end of either connection cancels
+    /// `closed`.
     pub(super) async fn open(
         endpoint: Endpoint,
         push_sender: &PushSender,
-        ends: &CancellationToken,
+        closed: &CancellationToken,
     ) -> Result<Self, RedisFault> {
-        let outgrown = |has_news| {
-            let outlet = push_sender.clone();
-            move |cause| outlet.on_reply_excess(cause, has_news)
+        let on_excess = |has_pubsub| {
+            let push_sender = push_sender.clone();
+            move |cause| push_sender.on_reply_excess(cause, has_pubsub)
         };
-        let (pushes, end) = (push_sender.clone(), ends.clone());
-        let protocol = endpoint
-            .connect(REPLY_LIMITS, move |push| pushes.accept(push, &end), outgrown(true))
-            .await?;
-        let end = ends.clone();
-        // It subscribes to nothing: a push says that it ended.
+        let on_push = {
+            let push_sender = push_sender.clone();
+            let closed = closed.clone();
+            move |push| push_sender.accept(push, &closed)
+        };
+        let protocol = endpoint.connect(REPLY_LIMITS, on_push, on_excess(true)).await?;
+        let end = closed.clone();
+        // This connection subscribes to nothing, so a push says that it has ended.
         let datasets =
-            endpoint.connect(DATASET_REPLY_LIMITS, move |_| end.cancel(), outgrown(false)).await?;
+            endpoint.connect(DATASET_REPLY_LIMITS, move |_| end.cancel(), on_excess(false)).await?;
         Ok(Self {
             endpoint,
             push_sender: push_sender.clone(),
             protocol,
             datasets,
-            closed: ends.clone(),
+            closed: closed.clone(),
         })
     }
 
     /// Subscribes to a domain's published entries and hints.
-    pub(super) async fn subscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.unless_closed(self.protocol.subscribe(&[news, hints]).await)
+    pub(super) async fn subscribe(&self, invalidations: &str, hints: &str) -> RedisResult<()> {
+        self.unless_closed(self.protocol.subscribe(&[invalidations, hints]).await)
     }
 
-    /// The same on a Cluster, where a script publishes to the slot's own subscribers if Redis has
-    /// them; hints may come either way.
-    pub(super) async fn subscribe_to_shard(&self, news: &str, hints: &str) -> RedisResult<()> {
-        // One channel a command: each is confirmed for itself, and the client library expects one
-        // answer.
-        match self.send(redis::cmd("SSUBSCRIBE").arg(news)).await {
+    /// The same on a Cluster, where a script publishes to the subscribers of the slot if Redis has
+    /// sharded pub/sub; hints may come either way.
+    pub(super) async fn subscribe_to_shard(
+        &self,
+        invalidations: &str,
+        hints: &str,
+    ) -> RedisResult<()> {
+        // One channel a command: each is confirmed by itself, and the client library expects one
+        // reply.
+        match self.send(redis::cmd("SSUBSCRIBE").arg(invalidations)).await {
             Ok(_) => self.send(redis::cmd("SSUBSCRIBE").arg(hints)).await?,
             // There is no such command before 7.0.
-            Err(error) if error.code() == Some("ERR") => return self.subscribe(news, hints).await,
+            Err(error) if error.code() == Some("ERR") => {
+                return self.subscribe(invalidations, hints).await;
+            }
             Err(error) => return Err(error),
         };
         self.unless_closed(self.protocol.subscribe(&[hints]).await)
     }
 
-    /// Ends what [`Self::subscribe`] began.
-    pub(super) async fn unsubscribe(&self, news: &str, hints: &str) -> RedisResult<()> {
-        self.protocol.unsubscribe(&[news, hints]).await
+    /// Ends the subscription that [`Self::subscribe`] began.
+    pub(super) async fn unsubscribe(&self, invalidations: &str, hints: &str) -> RedisResult<()> {
+        self.protocol.unsubscribe(&[invalidations, hints]).await
     }
 
-    /// Sends one command of the protocol's.
+    /// Sends one command on the protocol's connection.
     pub(super) async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         self.unless_closed(command.query_async(&mut self.protocol.clone()).await)
     }
 
-    /// An answer, if the connections have not ended: what came after that may belong to another
-    /// call.
+    /// Passes a reply on, if the connections have not been closed: a reply after that may belong to
+    /// another call.
     fn unless_closed<T>(&self, answered: RedisResult<T>) -> RedisResult<T> {
         if self.closed.is_cancelled() {
             return Err(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into());
@@ -117,8 +126,8 @@ impl RedisServer {
         answered
     }
 
-    /// Runs one script. `asking`: the server does not hold its slot yet, and was named by the one
-    /// that does.
+    /// Runs one script. `after_ask`: the server does not own the slot yet; the owner redirected the
+    /// call to it with `ASK`.
     pub(super) async fn run(
         &self,
         kind: ConnectionKind,
@@ -140,31 +149,31 @@ impl RedisServer {
     }
 
     async fn large_connection(&self, bytes: u64) -> RedisResult<RedisConnection> {
-        let outlet = self.push_sender.clone();
+        let push_sender = self.push_sender.clone();
         let limits = ReplyLimits { bytes: bytes + BESIDE_BYTES, ..DATASET_REPLY_LIMITS };
         let connected = self
             .endpoint
-            .connect(limits, |_| {}, move |cause| outlet.on_reply_excess(cause, false))
+            .connect(limits, |_| {}, move |cause| push_sender.on_reply_excess(cause, false))
             .await;
         connected.map_err(|fault| std::io::Error::other(fault).into())
     }
 
-    /// Runs many in one round trip.
+    /// Runs several scripts in one round trip.
     pub(super) async fn run_all(
         &self,
         invocations: &[ScriptInvocation<'_>],
     ) -> Result<Vec<Result<ScriptReply, RedisFault>>, RedisFault> {
         let mut pipeline = redis::pipe();
-        for ask in invocations {
-            pipeline.add_command(ask.evalsha());
+        for invocation in invocations {
+            pipeline.add_command(invocation.evalsha());
         }
         let values = pipeline.ignore_errors().query_async(&mut self.protocol.clone()).await;
         let values: Vec<RedisResult<Value>> = self.unless_closed(values)?;
         let mut answers = Vec::with_capacity(invocations.len());
-        for (value, ask) in values.into_iter().zip(invocations) {
+        for (value, invocation) in values.into_iter().zip(invocations) {
             answers.push(match value {
                 Err(error) if is_unknown_script(&error) => {
-                    parse_reply(self.run(ConnectionKind::Protocol, ask, false).await?)
+                    parse_reply(self.run(ConnectionKind::Protocol, invocation, false).await?)
                 }
                 value => value.map_err(RedisFault::from).and_then(parse_reply),
             });
@@ -176,12 +185,12 @@ impl RedisServer {
 async fn query(
     connection: &mut RedisConnection,
     command: &Cmd,
-    asking: bool,
+    after_ask: bool,
 ) -> RedisResult<Value> {
-    if !asking {
+    if !after_ask {
         return command.query_async(connection).await;
     }
-    // What follows `ASKING` at once is served: a pipeline is written in one piece.
+    // The server takes the command right after `ASKING`, so both are written as one pipeline.
     let mut pipeline = redis::pipe();
     pipeline.cmd("ASKING").add_command(command.clone()).ignore_errors();
     let mut values: Vec<RedisResult<Value>> = pipeline.query_async(connection).await?;

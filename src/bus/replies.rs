@@ -1,5 +1,5 @@
-//! What the scripts answer: a list of texts, of which the first says what it is. What follows
-//! beyond what is known here is ignored.
+//! Parses the replies of the scripts: lists of texts, of which the first names the kind of reply.
+//! Fields beyond those known here are ignored, so that a newer script may add some.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::coherence::{
     ScriptReply, TierDataset, are_valid_tags,
 };
 
-/// Reads a script's answer.
+/// Parses a script's reply.
 pub fn parse_reply(value: Value) -> Result<ScriptReply, RedisFault> {
     let Value::Array(items) = value else { return Err(RedisFault::Unreadable) };
     parse_fields(ReplyFields { items: items.into_iter() }).ok_or(RedisFault::Unreadable)
 }
 
-/// The texts of an answer, one after the other.
+/// The fields of a reply, taken one after the other.
 struct ReplyFields {
     items: std::vec::IntoIter<Value>,
 }
@@ -61,59 +61,59 @@ impl ReplyFields {
     }
 
     fn all<T>(mut self, mut one: impl FnMut(&mut Self) -> Option<T>) -> Option<Vec<T>> {
-        let mut found = Vec::new();
+        let mut values = Vec::new();
         while !self.is_empty() {
-            found.push(one(&mut self)?);
+            values.push(one(&mut self)?);
         }
-        Some(found)
+        Some(values)
     }
 }
 
-fn parse_fields(mut texts: ReplyFields) -> Option<ScriptReply> {
-    Some(match texts.text()?.as_str() {
-        "newer" => ScriptReply::NewerProtocol(texts.text()?.parse().ok()?),
+fn parse_fields(mut fields: ReplyFields) -> Option<ScriptReply> {
+    Some(match fields.text()?.as_str() {
+        "newer" => ScriptReply::NewerProtocol(fields.text()?.parse().ok()?),
         "other-life" => ScriptReply::OtherLife,
         "told" => ScriptReply::Heartbeat(HeartbeatReply {
-            log_end: texts.fence()?,
-            longest_lease: texts.millis()?,
-            settled: texts.flag()?,
+            log_end: fields.fence()?,
+            longest_lease: fields.millis()?,
+            settled: fields.flag()?,
         }),
         "issued" => ScriptReply::Issued(IssuedInvalidation {
-            token: texts.fence()?,
-            longest_lease: texts.millis()?,
-            settled: texts.flag()?,
-            registered_members: usize::try_from(texts.number()?).ok()?,
+            token: fields.fence()?,
+            longest_lease: fields.millis()?,
+            settled: fields.flag()?,
+            registered_members: usize::try_from(fields.number()?).ok()?,
         }),
         "progress" => {
-            ScriptReply::Progress { settled: texts.flag()?, laggards: parse_names(texts)? }
+            ScriptReply::Progress { settled: fields.flag()?, laggards: parse_names(fields)? }
         }
-        "too-old" => ScriptReply::LogTruncated(texts.fence()?),
-        "log" => ScriptReply::Log { epoch: texts.epoch()?, entries: texts.all(parse_entry)? },
+        "too-old" => ScriptReply::LogTruncated(fields.fence()?),
+        "log" => ScriptReply::Log { epoch: fields.epoch()?, entries: fields.all(parse_entry)? },
         "miss" => ScriptReply::Miss,
-        "hit" => parse_hit(texts)?,
-        "large" => ScriptReply::Large(texts.number()?),
-        "done" => ScriptReply::Done(texts.flag()?),
-        "held" => ScriptReply::HeldBy(MemberName(texts.text()?.into())),
+        "hit" => parse_hit(fields)?,
+        "large" => ScriptReply::Large(fields.number()?),
+        "done" => ScriptReply::Done(fields.flag()?),
+        "held" => ScriptReply::HeldBy(MemberName(fields.text()?.into())),
         _ => return None,
     })
 }
 
-fn parse_names(texts: ReplyFields) -> Option<Vec<MemberName>> {
-    let mut names = texts.all(|texts| texts.text().map(|name| MemberName(name.into())))?;
+fn parse_names(fields: ReplyFields) -> Option<Vec<MemberName>> {
+    let mut names = fields.all(|fields| fields.text().map(|name| MemberName(name.into())))?;
     names.sort_unstable();
     Some(names)
 }
 
-fn parse_entry(texts: &mut ReplyFields) -> Option<LogEntry> {
-    Some(LogEntry { seq: texts.number()?, scopes: entry_format::parse_scopes(&texts.bytes()?) })
+fn parse_entry(fields: &mut ReplyFields) -> Option<LogEntry> {
+    Some(LogEntry { seq: fields.number()?, scopes: entry_format::parse_scopes(&fields.bytes()?) })
 }
 
-fn parse_hit(mut texts: ReplyFields) -> Option<ScriptReply> {
-    let valid_up_to = texts.fence()?;
-    let fence = Fence { epoch: valid_up_to.epoch, seq: texts.number()? };
-    let ttl_left = texts.millis()?;
-    let body = Arc::from(texts.bytes()?);
-    let tags: Vec<Arc<str>> = texts.all(|texts| texts.text().map(Arc::from))?;
+fn parse_hit(mut fields: ReplyFields) -> Option<ScriptReply> {
+    let valid_up_to = fields.fence()?;
+    let fence = Fence { epoch: valid_up_to.epoch, seq: fields.number()? };
+    let ttl_left = fields.millis()?;
+    let body = Arc::from(fields.bytes()?);
+    let tags: Vec<Arc<str>> = fields.all(|fields| fields.text().map(Arc::from))?;
     if !are_valid_tags(&tags) {
         return None;
     }
@@ -135,12 +135,12 @@ mod tests {
     #[test]
     fn what_a_later_script_adds_to_its_answer_is_ignored() {
         let epoch = "0".repeat(32);
-        let told = list(&["told", &epoch, "7", "3000", "1", "more"]);
-        let Ok(ScriptReply::Heartbeat(told)) = parse_reply(told) else {
+        let reply = list(&["told", &epoch, "7", "3000", "1", "more"]);
+        let Ok(ScriptReply::Heartbeat(reply)) = parse_reply(reply) else {
             panic!("no answer to a heartbeat")
         };
         assert_eq!(
-            (told.log_end.seq, told.longest_lease, told.settled),
+            (reply.log_end.seq, reply.longest_lease, reply.settled),
             (7, Duration::from_secs(3), true)
         );
     }

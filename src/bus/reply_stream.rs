@@ -1,4 +1,5 @@
-//! The stream to a Redis server, which ends once the server sends more than was asked for.
+//! A stream to a Redis server that fails once the server sends more than was asked for: a reply
+//! beyond its limits, more replies than commands, or messages without end.
 
 use std::fmt;
 use std::io;
@@ -9,28 +10,27 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::resp_frames::{ReplyExcess, ReplyLimits, RespFrame, RespFrames};
 
-/// Bytes of messages without a reply between them: a heartbeat is answered more often than so many
-/// can be taken in.
+/// The most bytes of messages without a reply between them. Heartbeats are answered more often than
+/// so many bytes can be received.
 const MESSAGES_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Commands are ours, and bounded where they are made.
+/// No limits for the commands: they are ours, and bounded where they are made.
 const COMMANDS: ReplyLimits = ReplyLimits { bytes: u64::MAX, elements: u64::MAX };
 
-/// A stream that counts what comes.
+/// A stream that counts commands and replies.
 pub(super) struct ReplyStream<S> {
     stream: S,
     commands: RespFrames,
     replies: RespFrames,
     count: ReplyCount,
-    /// Why it ended.
+    /// The excess for which it failed.
     excess: Option<ReplyExcess>,
-    /// Told of it, once.
+    /// Called with the excess, once.
     on_excess: Box<dyn Fn(ReplyExcess) + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
 struct ReplyCount {
-    /// Commands that wait for their reply. One whose reply is a push, `SUBSCRIBE`, is never counted
-    /// off.
+    /// Commands without a reply so far. `SUBSCRIBE`, whose reply is a push, stays counted.
     unanswered: u64,
     /// Bytes of messages since the last reply.
     messages_bytes: u64,
@@ -71,7 +71,7 @@ impl<S> fmt::Debug for ReplyStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReplyStream")
             .field("count", &self.count)
-            .field("outgrown", &self.excess)
+            .field("excess", &self.excess)
             .finish_non_exhaustive()
     }
 }
@@ -138,42 +138,39 @@ mod tests {
 
     use super::*;
 
-    /// A stream, the server's end of it, and what was told.
+    /// A stream, the server's end of it, and the excesses that were reported.
     fn stream() -> (ReplyStream<DuplexStream>, DuplexStream, Arc<Mutex<Vec<ReplyExcess>>>) {
-        let (ours, theirs) = duplex(1 << 20);
-        let told = Arc::<Mutex<Vec<_>>>::default();
-        let tell = Arc::clone(&told);
+        let (client, server) = duplex(1 << 20);
+        let excesses = Arc::<Mutex<Vec<_>>>::default();
+        let reported = Arc::clone(&excesses);
         let limits = ReplyLimits { bytes: 1_000, elements: 20 };
-        (
-            ReplyStream::new(ours, limits, move |cause| tell.lock().unwrap().push(cause)),
-            theirs,
-            told,
-        )
+        let on_excess = move |excess| reported.lock().unwrap().push(excess);
+        (ReplyStream::new(client, limits, on_excess), server, excesses)
     }
 
     #[tokio::test]
     async fn as_many_replies_pass_as_commands_were_sent_and_no_more() {
-        let (mut ours, mut theirs, told) = stream();
-        ours.write_all(b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n").await.unwrap();
-        theirs.write_all(b"+PONG\r\n>2\r\n+message\r\n+a\r\n$1\r\n1\r\n").await.unwrap();
+        let (mut client, mut server, excesses) = stream();
+        client.write_all(b"*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nGET\r\n$1\r\na\r\n").await.unwrap();
+        server.write_all(b"+PONG\r\n>2\r\n+message\r\n+a\r\n$1\r\n1\r\n").await.unwrap();
         let mut replies = [0; 32];
-        ours.read_exact(&mut replies).await.unwrap();
-        theirs.write_all(b">2\r\n+message\r\n+a\r\n+PONG\r\n").await.unwrap();
+        client.read_exact(&mut replies).await.unwrap();
+        server.write_all(b">2\r\n+message\r\n+a\r\n+PONG\r\n").await.unwrap();
         assert_eq!(
-            ours.read(&mut replies).await.unwrap_err().kind(),
+            client.read(&mut replies).await.unwrap_err().kind(),
             io::ErrorKind::ConnectionAborted
         );
-        assert!(ours.read(&mut replies).await.is_err(), "it stays over");
-        assert_eq!(*told.lock().unwrap(), [ReplyExcess::Unsolicited]);
+        assert!(client.read(&mut replies).await.is_err(), "it stays over");
+        assert_eq!(*excesses.lock().unwrap(), [ReplyExcess::Unsolicited]);
     }
 
     #[tokio::test]
     async fn a_reply_that_is_too_large_is_not_waited_for() {
-        let (mut ours, mut theirs, told) = stream();
-        ours.write_all(b"*1\r\n$4\r\nPING\r\n").await.unwrap();
-        theirs.write_all(b"$200000000\r\nnever").await.unwrap();
-        assert!(ours.read(&mut [0; 64]).await.is_err());
-        assert_eq!(*told.lock().unwrap(), [ReplyExcess::Bytes(1_000)]);
+        let (mut client, mut server, excesses) = stream();
+        client.write_all(b"*1\r\n$4\r\nPING\r\n").await.unwrap();
+        server.write_all(b"$200000000\r\nnever").await.unwrap();
+        assert!(client.read(&mut [0; 64]).await.is_err());
+        assert_eq!(*excesses.lock().unwrap(), [ReplyExcess::Bytes(1_000)]);
     }
 
     #[test]

@@ -1,67 +1,68 @@
-//! Where the values in a stream of RESP begin and end, counted as they come, so that one that is
-//! too large is noticed before it is held. Pure.
+//! Finds the frames in a stream of RESP: where its values begin and end, and how large they are, so
+//! that a reply that is too large is noticed before it is held. Pure.
 //!
-//! The client library reads whole replies, however large; what it is handed has passed here first.
-//! Only what a Redis really writes passes: anything else ends the connection, since the library may
-//! read it another way.
+//! The client library reads whole replies, however large, so every byte passes here first. Only
+//! frames that a Redis really writes pass: anything else closes the connection, since the library
+//! might parse it differently.
 
-/// How deep a reply may be nested: `CLUSTER SLOTS`, the deepest that is asked for, has four levels.
+/// The deepest nesting of a reply. `CLUSTER SLOTS`, the deepest that the bus requests, has four
+/// levels.
 const DEPTH_MAX: usize = 8;
-/// The longest line: an error, or a number of any kind.
+/// The most bytes of a line: an error, or a number of any kind.
 const LINE_BYTES_MAX: u64 = 64 * 1024;
-/// Digits of a length.
+/// The most digits of a length.
 const DIGITS_MAX: u32 = 18;
 
-/// What a server sent beyond what was asked for.
+/// The excess of a server: what it sent beyond what was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyExcess {
-    /// One reply has more bytes than was allowed.
+    /// A reply has more bytes than its limit.
     #[error("a reply of more than {0} bytes")]
     Bytes(u64),
-    /// One reply has more elements than was allowed.
+    /// A reply has more elements than its limit.
     #[error("a reply of more than {0} elements")]
     Elements(u64),
-    /// One reply is nested too deep.
+    /// A reply is nested too deep.
     #[error("a reply that is nested more than {DEPTH_MAX} deep")]
     Depth,
-    /// One line does not end.
+    /// A line is too long.
     #[error("a line of more than {LINE_BYTES_MAX} bytes")]
     Line,
-    /// More replies than commands.
+    /// The server sent more replies than there were commands.
     #[error("a reply that nobody had asked for")]
     Unsolicited,
-    /// Messages without end, and no reply between them.
+    /// The server sent messages without end, and no reply between them.
     #[error("messages of more than {0} bytes without a reply to what was asked")]
     Messages(u64),
-    /// No RESP.
+    /// The bytes are no RESP.
     #[error("something that is no reply")]
     Malformed,
 }
 
-/// How large one reply may be.
+/// The limits of one reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReplyLimits {
-    /// All its bytes, as they come.
+    /// All its bytes, as they are on the wire.
     pub bytes: u64,
-    /// All its elements, at whatever depth. The library takes 56 bytes for each.
+    /// All its elements, at any depth. The library takes 56 bytes for each.
     pub elements: u64,
 }
 
-/// A whole value of the outermost level.
+/// A frame: a whole value of the outermost level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RespFrame {
-    /// It is a push, which is no reply to anything.
+    /// Whether it is a push, which is no reply to a command.
     pub is_push: bool,
     /// Its bytes.
     pub bytes: u64,
 }
 
-/// Finds the frames in a stream.
+/// The parser that finds the frames in a stream.
 #[derive(Debug)]
 pub struct RespFrames {
     limits: ReplyLimits,
     state: RespState,
-    /// What is missing of each aggregate that is not complete, the outermost first.
+    /// How many elements each incomplete aggregate still misses, the outermost first.
     missing_elements: [u64; DEPTH_MAX],
     depth: usize,
     is_push: bool,
@@ -77,20 +78,19 @@ enum RespState {
     Line { bytes: u64, after_cr: bool },
     /// The length of what follows: a text or an aggregate.
     Length { kind: u8, value: u64, digits: u32, is_negative: bool, after_cr: bool },
-    /// So much is left of a text; CR LF follow.
+    /// So many bytes are left of a text; CR LF follow.
     Text { left: u64 },
     /// The CR after a text, or the LF.
     TextEnd { after_cr: bool },
 }
 
 impl RespFrames {
-    /// At the beginning of a stream.
+    /// A parser at the beginning of a stream.
     pub const fn new(limits: ReplyLimits) -> Self {
-        let (state, missing) = (RespState::Kind, [0; DEPTH_MAX]);
         Self {
             limits,
-            state,
-            missing_elements: missing,
+            state: RespState::Kind,
+            missing_elements: [0; DEPTH_MAX],
             depth: 0,
             is_push: false,
             bytes: 0,
@@ -98,22 +98,22 @@ impl RespFrames {
         }
     }
 
-    /// Takes what comes next, and hands on each frame that is complete with it.
+    /// Takes the next bytes, and calls `complete` with each frame that ends in them.
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
         mut complete: impl FnMut(RespFrame) -> Result<(), ReplyExcess>,
     ) -> Result<(), ReplyExcess> {
         while let Some((&byte, rest)) = bytes.split_first() {
-            // Whole texts are passed over, not looked at.
+            // The bytes of a text are skipped.
             if let RespState::Text { left } = &mut self.state {
-                let passed = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= passed as u64;
+                let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= skipped as u64;
                 if *left == 0 {
                     self.state = RespState::TextEnd { after_cr: false };
                 }
-                self.count_bytes(passed as u64)?;
-                bytes = &bytes[passed..];
+                self.count_bytes(skipped as u64)?;
+                bytes = &bytes[skipped..];
                 continue;
             }
             self.count_bytes(1)?;
@@ -137,7 +137,7 @@ impl RespFrames {
         }
     }
 
-    /// Takes one byte that is not of a text; whether a value that holds no others ends with it.
+    /// Takes one byte outside a text; returns whether a value that holds no others ends with it.
     fn take_byte(&mut self, byte: u8) -> Result<bool, ReplyExcess> {
         match &mut self.state {
             RespState::Kind => self.begin_value(byte)?,
@@ -168,7 +168,7 @@ impl RespFrames {
                 (b'\n', true) => return Ok(true),
                 _ => return Err(ReplyExcess::Malformed),
             },
-            // Passed over by the caller.
+            // The caller skips these bytes.
             RespState::Text { .. } => {}
         }
         Ok(false)
@@ -191,13 +191,13 @@ impl RespFrames {
         Ok(())
     }
 
-    /// A length is read; whether the value ends with it.
+    /// Handles a length that is complete; returns whether the value ends with it.
     fn end_length(&mut self) -> Result<bool, ReplyExcess> {
         let RespState::Length { kind, value, is_negative, .. } = self.state else {
             return Err(ReplyExcess::Malformed);
         };
         if is_negative {
-            // `$-1` and `*-1`: there is no such thing.
+            // `$-1` and `*-1` are the null values of RESP2.
             return if value == 1 && matches!(kind, b'$' | b'*') {
                 Ok(true)
             } else {
@@ -233,7 +233,8 @@ impl RespFrames {
         Ok(false)
     }
 
-    /// A value ends, and with it those that it was the last of; whether the outermost does.
+    /// Ends a value, and the aggregates that it completes; returns whether the outermost value is
+    /// complete.
     fn end_value(&mut self) -> bool {
         self.state = RespState::Kind;
         while let Some(inner) = self.depth.checked_sub(1) {
@@ -254,9 +255,10 @@ mod tests {
 
     const LIMITS: ReplyLimits = ReplyLimits { bytes: 1_000, elements: 20 };
 
-    /// The frames of a stream that comes in pieces of `size` bytes.
+    /// The frames of a stream that arrives in pieces of `size` bytes.
     fn frames(stream: &[u8], size: usize) -> Result<Vec<RespFrame>, ReplyExcess> {
-        let (mut frames, mut found) = (RespFrames::new(LIMITS), Vec::new());
+        let mut frames = RespFrames::new(LIMITS);
+        let mut found = Vec::new();
         for piece in stream.chunks(size) {
             frames.feed(piece, |frame| {
                 found.push(frame);

@@ -1,7 +1,7 @@
-//! The scripts that run inside Redis, and what their calls look like on the wire.
+//! The scripts that run inside Redis, and the commands that call them.
 //!
-//! Each is the counterpart of what [`crate::coherence::ReferenceServer`] does with the same call; a
-//! test holds them to it. A script is one atomic step: Redis runs nothing beside it.
+//! [`crate::coherence::ReferenceServer`] is the reference for each script; a test compares them. A
+//! script is one atomic step: Redis runs no other command meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use redis::{Cmd, Script};
 use super::redis_names::RedisNames;
 use crate::coherence::{Epoch, Fence, InvalidationScope, LogLimits, ScriptCall, ScriptRequest};
 
-/// What a release of `bfb` keeps in Redis of each domain; the published script says so in its text.
+/// How many entries and stamps this release keeps in Redis for each domain; the published script
+/// has the same numbers in its text.
 pub const LIMITS: LogLimits = LogLimits { entries_max: 10_000, stamps_max: 100_000 };
 
 macro_rules! script {
@@ -67,7 +68,7 @@ impl ScriptText {
 }
 
 impl Scripts {
-    /// The scripts, with how much they shall keep.
+    /// The scripts, with these limits in their text.
     pub fn new(limits: LogLimits) -> Self {
         let text = |text| ScriptText::new(text, limits);
         Self {
@@ -83,7 +84,8 @@ impl Scripts {
         }
     }
 
-    /// A request on the keys of a domain. What it leaves in Redis but for the log lives for `ttl`.
+    /// Prepares a request on the keys of a domain. A dataset or a claim that it stores expires
+    /// after `ttl`.
     pub fn prepare(
         &self,
         names: &RedisNames,
@@ -115,12 +117,12 @@ impl Scripts {
 }
 
 impl ScriptInvocation<'_> {
-    /// By its digest: short, but Redis may not know it.
+    /// The call by the script's digest: short, but Redis may not know the script.
     pub fn evalsha(&self) -> Cmd {
         self.command("EVALSHA", &self.script.digest)
     }
 
-    /// By its text, from which Redis learns it.
+    /// The call by the script's text, after which Redis knows the script.
     pub fn eval(&self) -> Cmd {
         self.command("EVAL", &self.script.text)
     }
@@ -209,8 +211,8 @@ fn hex(epoch: Epoch) -> Vec<u8> {
     format!("{:032x}", epoch.0).into_bytes()
 }
 
-/// Rounded up: a lease is never registered shorter than it is. At least 1, which is the least that
-/// expires.
+/// Milliseconds, rounded up, so that a lease is never registered shorter than it is. At least 1,
+/// the shortest time to live that Redis accepts.
 fn millis(span: Duration) -> Vec<u8> {
     text(span.as_nanos().div_ceil(1_000_000).max(1))
 }

@@ -1,6 +1,6 @@
-//! Finding a primary through sentinels: each is asked whom it takes for the primary, and that one
-//! whether it is. Their answers are bounded as a server's are, so the client library's own search
-//! is not used.
+//! Finding a primary through sentinels: each sentinel is asked for the primary's address, and the
+//! server there for its role. Their replies are bounded as a server's are, which is why the client
+//! library's own search is not used.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -13,12 +13,13 @@ use super::endpoint::Endpoint;
 use super::fault::RedisFault;
 use super::redis_server::REPLY_LIMITS;
 
-/// Sentinels that are asked at once.
+/// The most sentinels that are asked at once.
 const AT_ONCE: usize = 4;
-/// Primaries of one name that a sentinel may send us to: there should be one.
+/// The most primaries of one service that are tried for a sentinel: there should be one.
 const PRIMARIES_MAX: usize = 4;
 
-/// The primary that the sentinels name now. A user in a sentinel's URL is one of the sentinels'.
+/// The primary that the sentinels name at present. A user in a sentinel's URL is a user of the
+/// sentinels.
 pub(super) async fn find_primary(
     settings: &BusConfig,
     sentinels: &[RedisUrl],
@@ -28,21 +29,22 @@ pub(super) async fn find_primary(
     let ask_one = |url: &RedisUrl| {
         ask_sentinel(settings.clone(), url.clone(), user.clone(), service.to_owned())
     };
-    let questions: Vec<_> = sentinels.iter().map(ask_one).collect();
-    let mut answers = stream::iter(questions).buffered(AT_ONCE);
-    let (mut of_primary, mut of_sentinel) = (None, None);
+    let requests: Vec<_> = sentinels.iter().map(ask_one).collect();
+    let mut answers = stream::iter(requests).buffered(AT_ONCE);
+    let mut primary_fault = None;
+    let mut sentinel_fault = None;
     while let Some(answer) = answers.next().await {
         match answer {
             Ok(Ok(primary)) => return Ok(primary),
-            // What a primary says is more to the point than what a sentinel does.
-            Ok(Err(fault)) => of_primary = of_primary.or(Some(fault)),
-            Err(fault) => of_sentinel = Some(fault),
+            // A primary's fault tells more than a sentinel's.
+            Ok(Err(fault)) => primary_fault = primary_fault.or(Some(fault)),
+            Err(fault) => sentinel_fault = Some(fault),
         }
     }
-    Err(of_primary.or(of_sentinel).unwrap_or(RedisFault::NoPrimary))
+    Err(primary_fault.or(sentinel_fault).unwrap_or(RedisFault::NoPrimary))
 }
 
-/// The user of the sentinels, which one of their URLs names.
+/// The user of the sentinels, taken from the first of their URLs that names one.
 fn sentinel_user(sentinels: &[RedisUrl]) -> Result<RedisConnectionInfo, RedisFault> {
     let infos = sentinels.iter().map(RedisUrl::info).collect::<Result<Vec<_>, _>>()?;
     let named = infos
@@ -58,7 +60,7 @@ fn sentinel_user(sentinels: &[RedisUrl]) -> Result<RedisConnectionInfo, RedisFau
     }))
 }
 
-/// Asks one sentinel. The outer result is its own, the inner one the primary's.
+/// Asks one sentinel. The outer fault is the sentinel's, the inner one the primary's.
 async fn ask_sentinel(
     settings: BusConfig,
     url: RedisUrl,
@@ -86,7 +88,7 @@ async fn ask_sentinel(
     fault.map_or(Err(RedisFault::NoPrimary), |fault| Ok(Err(fault)))
 }
 
-/// Where the primary of a service is, if a sentinel takes it for one that is up.
+/// The address of the primary of a service, if the sentinel reports it as up.
 fn primary_address(master: &HashMap<String, String>, service: &str) -> Option<(String, u16)> {
     let flags = master.get("flags")?;
     let is_up = flags.contains("master") && !flags.contains("s_down") && !flags.contains("o_down");
@@ -96,31 +98,32 @@ fn primary_address(master: &HashMap<String, String>, service: &str) -> Option<(S
     Some((master.get("ip")?.clone(), master.get("port")?.parse().ok()?))
 }
 
-/// The server at an address, if it takes itself for a primary.
+/// The server at an address, if its role is primary.
 async fn confirm_primary(
     settings: &BusConfig,
     addr: ConnectionAddr,
 ) -> Result<Option<Endpoint>, RedisFault> {
     let server =
         settings.endpoint(addr, settings.with_credentials(RedisConnectionInfo::default())?)?;
-    // `INFO` is what its user may ask anyway; `ROLE` would be one more permission.
+    // `INFO` is among the permissions anyway; `ROLE` would be one more.
     let info: String = query(&server, redis::cmd("INFO").arg("replication")).await?;
     let is_primary = info.lines().any(|line| line.trim_end() == "role:master");
     Ok(is_primary.then_some(server))
 }
 
-/// Asks one thing on a connection of its own. What ends it for sending too much is said.
+/// Runs one command on a connection of its own. If the server sends more than was asked for, that
+/// is the fault.
 async fn query<T: FromRedisValue>(endpoint: &Endpoint, command: &Cmd) -> Result<T, RedisFault> {
-    let cause = Arc::new(OnceLock::new());
-    let shared = Arc::clone(&cause);
-    let tell = move |cause| {
-        let _ = shared.set(cause);
+    let excess = Arc::new(OnceLock::new());
+    let reported = Arc::clone(&excess);
+    let on_excess = move |cause| {
+        let _ = reported.set(cause);
     };
     let answered = async {
-        let mut connection = endpoint.connect(REPLY_LIMITS, |_| {}, tell).await?;
+        let mut connection = endpoint.connect(REPLY_LIMITS, |_| {}, on_excess).await?;
         Ok(command.query_async(&mut connection).await?)
     };
-    answered.await.map_err(|fault| cause.get().copied().map_or(fault, RedisFault::ReplyExcess))
+    answered.await.map_err(|fault| excess.get().copied().map_or(fault, RedisFault::ReplyExcess))
 }
 
 #[cfg(test)]

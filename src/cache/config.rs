@@ -85,7 +85,8 @@ impl CacheConfig {
     ) -> Result<CacheParts, SealKeyError> {
         let seal = self.seal_key.as_deref().map(load_seal).transpose()?;
         let metrics = CacheMetrics::register(registry, lease.is_some());
-        let account = MemoryAccount::watching(self.work_bytes, MemoryMetrics::register(registry));
+        let account =
+            MemoryAccount::with_resident_watch(self.work_bytes, MemoryMetrics::register(registry));
         registry.register_collector(Box::new(account.clone()));
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let compute_metrics = ComputeMetrics::register(registry);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::coherence::EntryFence;
 use crate::collect::{Dataset, DatasetId, StoredDataset};
 use crate::domain::{CacheRules, Domain};
-use crate::resources::{MemoryShare, Reservation, StoredBytes, allocated};
+use crate::resources::{MemoryShare, Reservation, StoredBytes, allocated_size};
 
 /// The sources' answer for a key.
 #[derive(Debug, Clone)]
@@ -256,16 +256,16 @@ impl CacheEntry {
         let tags: usize = self
             .tags()
             .iter()
-            .map(|tag| allocated(tag.len() + 16) + 2 * size_of::<Arc<str>>())
+            .map(|tag| allocated_size(tag.len() + 16) + 2 * size_of::<Arc<str>>())
             .sum();
-        let body = |body: &StoredBytes| allocated(size_of::<StoredBytes>()) + body.weight();
+        let body = |body: &StoredBytes| allocated_size(size_of::<StoredBytes>()) + body.weight();
         let bodies: usize =
             renderings.iter().filter_map(|rendering| rendering.body.as_deref()).map(body).sum();
         let list = renderings.others.as_ref().map_or(0, |others| {
-            allocated(size_of::<Vec<Rendering>>())
-                + allocated(others.capacity() * size_of::<Rendering>())
+            allocated_size(size_of::<Vec<Rendering>>())
+                + allocated_size(others.capacity() * size_of::<Rendering>())
         });
-        let own = allocated(size_of::<Self>() + 16) + MAP_ENTRY_BYTES;
+        let own = allocated_size(size_of::<Self>() + 16) + MAP_ENTRY_BYTES;
         own + self.content.weight() + tags + bodies + list
     }
 
@@ -293,10 +293,10 @@ impl RenderedAnswer {
     /// dataset that it is part of.
     pub fn body(&self, share: &MemoryShare) -> Option<Bytes> {
         let stored = self.entry.stored();
-        let copies = self
-            .body
-            .as_ref()
-            .map_or_else(|| stored.is_some_and(StoredDataset::body_copies), |b| b.copies());
+        let copies = self.body.as_ref().map_or_else(
+            || stored.is_some_and(StoredDataset::body_copies),
+            |b| b.is_copied_by_slice(),
+        );
         let bytes = || match &self.body {
             Some(body) => body.slice(0, body.len()),
             None => stored.map(StoredDataset::body).unwrap_or_default(),

@@ -227,7 +227,7 @@ impl Fetcher {
         let retained = policy.retention(&content, ttl);
         let lifetime = Lifetime { collected: at, fresh: ttl, retained };
         let weight = content.weight() as u64 + STORED_BYTES_BESIDE_BODY;
-        let reservation = memory.split(weight).moved_to(self.0.memory_tier.share());
+        let reservation = memory.split(weight).move_to(self.0.memory_tier.share());
         let entry =
             CacheEntry::new(content, tags.unwrap_or_default(), lifetime, fence, reservation);
         match not_stored {
@@ -284,7 +284,7 @@ fn not_from_tier(not_stored: Option<NotStoredReason>) -> FlightOrigin {
 /// it is, a small one as a copy.
 fn stored_bytes(dataset: Option<&Dataset>) -> u64 {
     let body_bytes = dataset.map_or(0, |dataset| dataset.body.len());
-    let copied = if StoredBytes::are_shared(body_bytes) { 0 } else { body_bytes as u64 };
+    let copied = if StoredBytes::is_shared_size(body_bytes) { 0 } else { body_bytes as u64 };
     copied + STORED_BYTES_BESIDE_BODY
 }
 

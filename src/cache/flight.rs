@@ -236,7 +236,7 @@ impl Flight {
                 tokio::select! {
                     biased;
                     fetched = &mut fetch => return Some(fetched),
-                    () = self.outstanding.none() => {}
+                    () = self.outstanding.wait_for_none() => {}
                 }
             }
             // A caller may have joined meanwhile.

@@ -19,7 +19,7 @@ use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 
 use super::entry::CacheEntry;
 use super::metrics::CacheMetrics;
-use crate::resources::{MemoryAccount, MemoryShare, allocated};
+use crate::resources::{MemoryAccount, MemoryShare, allocated_size};
 use crate::settings::MemorySize;
 
 /// How often expired entries are swept: that takes about 0.2 µs an entry.
@@ -174,7 +174,7 @@ impl Memory {
         let options = options.build().unwrap_or_else(|error| unreachable!("{error:?}"));
         let evictions = CountEvictions(metrics.evictions.clone());
         let entries = Cache::with_options(options, ByWeight, RandomState::default(), evictions);
-        let share = account.whole();
+        let share = account.full_share();
         let expired = metrics.expirations.clone();
         Self {
             entries: Arc::new(entries),
@@ -211,7 +211,7 @@ impl Memory {
         if self.is_off() {
             return;
         }
-        let weight = entry.weight() + allocated(key.key.len() + 16);
+        let weight = entry.weight() + allocated_size(key.key.len() + 16);
         let weight = u32::try_from(weight).unwrap_or(u32::MAX);
         self.entries.insert(key, WeighedEntry { entry, weight });
     }

@@ -115,7 +115,7 @@ fn run(
     memory: &WorkMemory,
 ) -> Result<Vec<u8>, RunError> {
     let until = Some(clock.until());
-    let cancelled = Some(clock.unwanted());
+    let cancelled = Some(clock.cancelled());
     program.run(
         input,
         Budget { until, cancelled, memory: Some(&|bytes| memory.try_take(bytes)), ..budget },

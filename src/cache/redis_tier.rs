@@ -346,7 +346,7 @@ impl RedisTier {
             fresh: now + left - collected,
             retained: self.0.policy.retention(&content, left),
         };
-        let reservation = memory.split(content.weight() as u64).moved_to(&self.0.entries_share);
+        let reservation = memory.split(content.weight() as u64).move_to(&self.0.entries_share);
         CacheEntry::new(content, tags.to_vec(), lifetime, fence, reservation)
     }
 

@@ -1,7 +1,8 @@
-//! The scripts' inputs and answers as plain data: what crosses the wire between a process and
-//! Redis.
+//! The calls of the scripts and their replies, as plain data: what crosses the wire between a
+//! process and Redis.
 //!
-//! [`super::ReferenceServer`] is the reference for what each does; the Lua scripts are held to it.
+//! [`super::ReferenceServer`] is the reference for what each script does; the Lua scripts are
+//! tested against it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use super::protocol::{DatasetPlace, Epoch, Fence, InvalidationScope, LogEntry, M
 pub struct ScriptRequest {
     /// The protocol that the caller speaks.
     pub protocol: u32,
-    /// A random name, for the case that this call must begin an epoch.
+    /// A random name for the epoch that this call may have to begin.
     pub fresh_epoch: Epoch,
     /// Which script, and its arguments.
     pub call: ScriptCall,
 }
 
-/// The scripts, with what each is called with.
+/// The scripts, each with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScriptCall {
     /// Registers, reports, asks for the log's end. Begins an epoch where the log is of another
@@ -30,39 +31,40 @@ pub enum ScriptCall {
     /// Appends one entry to the log, stamps and publishes it. Begins an epoch where the log is of
     /// another life.
     Invalidate {
-        /// What is out of date.
+        /// The scopes that are out of date.
         scopes: Arc<[InvalidationScope]>,
         /// For a hint: does nothing if every scope is stamped above this already.
         unless_above: Option<Fence>,
     },
-    /// Asks who has not reported an invalidation yet.
+    /// Asks which members have not reported an invalidation yet.
     Progress {
         /// The invalidation.
         token: Fence,
-        /// The whole lease has passed since its answer: removes those who were last told less than
-        /// its `seq`.
+        /// The whole lease has passed since the invalidation's reply: removes the members whose
+        /// last reply had less than its `seq`.
         lease_has_passed: bool,
         /// Marks the token's epoch as settled: the caller has known it for a whole lease.
         marks_settled: bool,
-        /// One that had not reported it: while it has not, it alone is looked at and named.
+        /// A member that had not reported it: while it still has not, Redis checks and names only
+        /// this one.
         laggard: Option<MemberName>,
     },
     /// The log's entries after a place.
     ReadLog {
-        /// The place: the last that the caller applied.
+        /// The place of the last entry that the caller applied.
         after: Fence,
-        /// At most so many.
+        /// The most entries of the reply.
         max: usize,
     },
-    /// Keeps a dataset, unless it was invalidated since its fence, or one that is there and is to
-    /// be believed was collected later.
+    /// Stores a dataset, unless it was invalidated since its fence, or Redis has a valid one that
+    /// was collected later.
     Store {
-        /// Where.
+        /// The place.
         place: DatasetPlace,
-        /// What.
+        /// The dataset.
         dataset: TierDataset,
-        /// How long ago its collection began. Nothing that keeps *Fresh* looks at it; the reference
-        /// has no clock, and replaces what is there.
+        /// How long ago its collection began. *Fresh* does not depend on it; the reference has no
+        /// clock, and replaces the dataset that is there.
         age: Duration,
     },
     /// The dataset of a place, unless it was invalidated since its fence.
@@ -72,73 +74,72 @@ pub enum ScriptCall {
         /// The most bytes to answer with; a larger dataset is answered with its size.
         bytes_max: u64,
     },
-    /// Asks to be the one in the fleet who collects a place, or to go on being it; who is not it
-    /// yet is given the dataset instead, if it is there by now.
+    /// Claims a place, so that one sidecar of the fleet collects it, or renews the claim. A caller
+    /// without the claim gets the dataset instead, if Redis has it by now.
     Claim {
         /// Which place.
         place: DatasetPlace,
-        /// Who asks.
+        /// The flight that claims it.
         holder: MemberName,
-        /// The fence of the flight that would collect.
+        /// The fence of that flight.
         fence: Fence,
-        /// The most bytes of a dataset to answer with; `None`: claim it even if there is one, which
-        /// the caller cannot use.
+        /// The most bytes of a dataset to answer with; `None`: claim the place even if there is a
+        /// dataset, which the caller cannot use.
         bytes_max: Option<u64>,
     },
-    /// Ends one's claim.
+    /// Releases a claim.
     Release {
         /// Which place.
         place: DatasetPlace,
-        /// Who held it.
+        /// The flight that holds it.
         holder: MemberName,
     },
 }
 
-/// What a sidecar reports of itself.
+/// The report of a sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Heartbeat {
-    /// Who.
+    /// Its name in the registry.
     pub name: MemberName,
-    /// How long it may serve after this was sent, before the margin for drift.
+    /// Its lease: how long it may serve after this was sent, before the margin for drift.
     pub lease: Duration,
     /// Up to where it has applied the log that it follows.
     pub applied: Option<Fence>,
-    /// It has known the epoch of `applied` for a whole lease: marks it as settled.
+    /// Marks the epoch of `applied` as settled: the sidecar has known it for a whole lease.
     pub marks_settled: bool,
 }
 
-/// A dataset as a shared tier keeps it.
+/// A dataset as Redis keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TierDataset {
     /// The fence of the flight that read it.
     pub fence: Fence,
-    /// What an invalidation by tag can name.
+    /// The tags by which an invalidation can name it.
     pub tags: Vec<Arc<str>>,
     /// Its bytes.
     pub body: Arc<[u8]>,
 }
 
-/// What a script answers.
+/// The reply of a script.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ScriptReply {
-    /// The log speaks a newer protocol: nothing was done.
+    /// The log has a newer protocol: nothing was done.
     NewerProtocol(u32),
-    /// The log is of another life, or of another epoch than the call named: nothing was done,
-    /// nothing is known.
+    /// The log is of another life, or of another epoch than the call named: nothing was done.
     OtherLife,
-    /// To a heartbeat.
+    /// The reply to a heartbeat.
     Heartbeat(HeartbeatReply),
-    /// To an invalidation.
+    /// The reply to an invalidation.
     Issued(IssuedInvalidation),
-    /// Who has not reported it yet.
+    /// The members that have not reported an invalidation yet.
     Progress {
         /// The epoch is settled.
         settled: bool,
-        /// Who is behind; those whom this call removes are among them. The one that was asked for
-        /// may be the only one named.
+        /// The members that have not reported it, with those that this call removes. If the call
+        /// named a laggard, it may be the only one here.
         laggards: Vec<MemberName>,
     },
-    /// Entries, in order, the first of them next after the asked place. Empty: the place is the
+    /// Entries in order, from the next after the requested place on. Empty: the place is the log's
     /// end.
     Log {
         /// The log.
@@ -146,21 +147,21 @@ pub enum ScriptReply {
         /// The entries.
         entries: Vec<LogEntry>,
     },
-    /// The stream no longer reaches back to the asked place; here the log ends.
+    /// The stream no longer reaches back to the requested place; the log ends at this one.
     LogTruncated(Fence),
-    /// A dataset.
+    /// A valid dataset.
     Hit(FetchedDataset),
-    /// A dataset that is to be believed, of so many bytes: more than the caller would take.
+    /// A valid dataset of so many bytes, more than the call allows.
     Large(u64),
-    /// No dataset that is to be believed.
+    /// No valid dataset.
     Miss,
-    /// Whether what was asked was done, or is so.
+    /// Whether the call was carried out.
     Done(bool),
-    /// Another holds the claim.
+    /// Another flight holds the claim.
     HeldBy(MemberName),
 }
 
-/// A heartbeat's answer.
+/// The reply to a heartbeat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeartbeatReply {
     /// The log's end.
@@ -171,34 +172,34 @@ pub struct HeartbeatReply {
     pub settled: bool,
 }
 
-/// An invalidation's answer.
+/// The reply to an invalidation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuedInvalidation {
     /// Its place in the log: its token.
     pub token: Fence,
-    /// The longest lease registered at that moment; zero if nobody is.
+    /// The longest lease registered at that moment; zero if no member is registered.
     pub longest_lease: Duration,
     /// The epoch is settled.
     pub settled: bool,
-    /// How many were registered.
+    /// How many members were registered.
     pub registered_members: usize,
 }
 
-/// A dataset from Redis, as believed at one moment.
+/// A dataset from Redis that was valid at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchedDataset {
-    /// The log's end at that moment: nothing up to there has outdated it.
+    /// The log's end at that moment: no entry up to there outdates the dataset.
     pub valid_up_to: Fence,
-    /// How much longer it would be kept, by Redis's clock. Nothing that keeps a promise looks at
-    /// it; the reference has no clock and says zero.
+    /// How much longer Redis keeps it, by Redis's clock. No promise depends on it; the reference
+    /// has no clock and answers zero.
     pub ttl_left: Duration,
     /// The dataset.
     pub dataset: TierDataset,
 }
 
 impl ScriptCall {
-    /// Whether it may begin an epoch. The others answer [`ScriptReply::OtherLife`] where the log is
-    /// of another life.
+    /// Whether this call may begin an epoch. The others answer [`ScriptReply::OtherLife`] where the
+    /// log is of another life.
     pub const fn may_begin_epoch(&self) -> bool {
         matches!(self, Self::Heartbeat(_) | Self::Invalidate { .. })
     }

@@ -3,7 +3,7 @@
 
 use super::protocol::{Epoch, Fence};
 
-/// The fence that a dataset in memory carries. [`super::Replica::is_valid`] judges it at each read.
+/// The fence that a dataset in memory carries; [`super::Replica::is_valid`] checks it at each read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryFence {
     pub(super) generation: u64,
@@ -11,7 +11,7 @@ pub struct EntryFence {
 }
 
 impl EntryFence {
-    /// The fence that the dataset is known to be as new as.
+    /// The place in the log that the dataset is known to be as new as.
     pub const fn fence(&self) -> Fence {
         self.fence
     }
@@ -25,7 +25,7 @@ impl EntryFence {
         bytes
     }
 
-    /// As [`Self::to_bytes`] wrote it.
+    /// The fence that [`Self::to_bytes`] wrote.
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         let number = |at: usize| bytes[at..].first_chunk().copied().map_or(0, u64::from_le_bytes);
         let epoch = bytes[8..].first_chunk().copied().map_or(0, u128::from_le_bytes);

@@ -1,15 +1,16 @@
-//! How long one process has known the log's epoch, and the longest lease that it ever heard of.
+//! How long one process has known the log's epoch, and the longest lease that it ever received in a
+//! reply.
 //!
-//! A young epoch's registry may not know everybody: who holds a lease of the epoch before is not in
-//! it. Once a process has known an epoch for the whole lease, nobody does any more, and it may mark
-//! the epoch as settled.
+//! The registry of a young epoch may be incomplete: a sidecar that still holds a lease of the epoch
+//! before is not in it. Once a process has known an epoch for the whole lease, all such leases have
+//! ended, and it may mark the epoch as settled.
 
 use std::time::Duration;
 
 use super::protocol::{Epoch, LEASE_MAX, Moment};
 
-/// One process's knowledge, kept for as long as the process lives: by a sidecar, and by a command
-/// that invalidates.
+/// The epoch that one process knows and since when. A sidecar keeps it for as long as it lives; so
+/// does a command that invalidates.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct EpochAge {
     longest_lease: Duration,
@@ -18,13 +19,13 @@ pub struct EpochAge {
 }
 
 impl EpochAge {
-    /// Knows no epoch yet, and of leases only its own fleet's.
+    /// Knows no epoch yet, and of leases only its own.
     pub const fn new(lease: Duration, grace: Duration) -> Self {
         Self { longest_lease: lease, grace, known_since: None }
     }
 
-    /// Hears an answer at `now`: it names the epoch, and the longest lease registered. A lease that
-    /// no sidecar can have is ignored.
+    /// Takes a reply at `now`, which has the epoch and the longest lease registered. A lease over
+    /// [`LEASE_MAX`] is ignored.
     pub fn on_reply(&mut self, epoch: Epoch, longest_lease: Duration, now: Moment) {
         if longest_lease <= LEASE_MAX {
             self.longest_lease = self.longest_lease.max(longest_lease);
@@ -34,12 +35,13 @@ impl EpochAge {
         }
     }
 
-    /// The longest lease heard of, and the time that a deposed primary may go on answering.
+    /// The longest lease that was received, plus the time that a deposed primary may go on
+    /// answering.
     pub const fn whole_lease(&self) -> Duration {
         self.longest_lease.saturating_add(self.grace)
     }
 
-    /// Whether it has known `epoch` for the whole lease.
+    /// Whether the process has known `epoch` for the whole lease.
     pub fn is_known_for_whole_lease(&self, epoch: Epoch, now: Moment) -> bool {
         self.known_since
             .is_some_and(|(known, since)| known == epoch && now.since(since) >= self.whole_lease())

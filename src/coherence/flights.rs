@@ -1,23 +1,27 @@
-//! The flights of one key in one pod: who joins which, who begins a new one, who waits for the
-//! next.
+//! The flights of one key in one process: decides for each caller whether it joins a running
+//! flight, starts a new one, or waits for the next.
 //!
-//! While the lease holds, a caller joins the newest flight that nothing has outdated, else begins
-//! one. Without it nobody joins a flight that began before they came. A caller who can neither join
-//! nor begin one waits for the one flight that begins next, which takes everybody who waits. It
-//! begins once there is room, and before that as soon as waiting longer would cost one of its
-//! callers the answer: sharing never does. Who can wait how long is the owner's to know.
+//! While the lease holds, a caller joins the newest flight that no invalidation has outdated, or
+//! else starts one. Without the lease no caller joins a flight that began before the caller came. A
+//! caller that can neither join nor start a flight waits for the waiting flight, which takes all
+//! waiting callers. It starts once there is room, or as soon as the deadline of one of its callers
+//! leaves no more time to wait: sharing a flight never costs an answer. The owner knows the
+//! deadlines.
 
 use super::protocol::Moment;
 use super::replica::{Replica, StartPoint};
 
-/// Flights of one key that begin at once while the lease holds, however often it is invalidated.
+/// The most flights of one key that run while the lease holds, however often the key is
+/// invalidated.
 const RUNNING_WITH_LEASE: usize = 4;
-/// The same without it.
+/// The most without the lease.
 const RUNNING_WITHOUT_LEASE: usize = 1;
-/// The same without it for a caller to whom waiting for the first would cost the answer.
+/// The most without the lease where a caller's deadline leaves no time to wait for the running
+/// flight.
 const URGENT_WITHOUT_LEASE: usize = 2;
-/// Flights of one key that run at a time. So many are there only where collections take nearly all
-/// of the deadline, and callers keep coming: a flight then begins in each eighth of it.
+/// The most flights of one key that ever run at a time. So many run only where collections take
+/// nearly all of the deadline and callers keep coming: a flight then starts in each eighth of the
+/// deadline.
 pub const RUNNING_MAX: u32 = 8;
 
 /// The flights of one key (and plan).
@@ -25,32 +29,34 @@ pub const RUNNING_MAX: u32 = 8;
 pub struct Flights {
     running: Vec<RunningFlight>,
     waiting: Option<FlightId>,
-    /// A caller of the waiting flight can wait no longer.
+    /// Whether a caller of the waiting flight can wait no longer.
     is_urgent: bool,
 }
 
-/// One flight of its key, told from those that are there at the same time.
+/// The id of a flight, unique among the present flights of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlightId(u64);
 
-/// The flight that a caller gets.
+/// The decision for a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlightDecision {
-    /// In a flight that is there.
+    /// The caller joins this flight.
     Join(FlightId),
-    /// In a flight that the owner begins now, with this start. It may have waited for its turn.
+    /// The owner starts this flight now, with this start point. Other callers may have waited for
+    /// it.
     Start(FlightId, StartPoint),
-    /// In the flight that begins when [`Flights::end_flight`] or [`Flights::start_waiting`] says
-    /// so.
+    /// The caller waits for this flight, which starts when [`Flights::end_flight`] or
+    /// [`Flights::start_waiting`] returns it.
     Wait(FlightId),
 }
 
-/// What a caller needs of the flight that it gets.
+/// The requirements of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JoinNeeds<F> {
-    /// Which of the running flights are recent enough for the caller.
+    /// Whether a running flight is recent enough for the caller.
     pub accepts: F,
-    /// Waiting for a running flight to end, and then for another, would cost the caller the answer.
+    /// Whether the caller's deadline leaves no time to wait for a running flight and then for
+    /// another.
     pub is_urgent: bool,
 }
 
@@ -61,8 +67,8 @@ struct RunningFlight {
 }
 
 impl Flights {
-    /// Decides for a caller who came at `now`: a running flight, a new one, or the one that waits.
-    #[allow(clippy::needless_pass_by_value, reason = "what a caller needs is said once")]
+    /// Decides for a caller that came at `now`: a running flight, a new one, or the waiting one.
+    #[allow(clippy::needless_pass_by_value, reason = "a caller's needs are used once")]
     pub fn join_or_start(
         &mut self,
         replica: &Replica,
@@ -90,8 +96,8 @@ impl Flights {
         FlightDecision::Wait(id)
     }
 
-    /// A flight has ended, however it ended. The waiting one begins where there is room by now; its
-    /// start must be taken now.
+    /// Removes a flight that has ended, however it ended. Returns the waiting flight if there is
+    /// room for it now, with its start point of this moment.
     pub fn end_flight(
         &mut self,
         id: FlightId,
@@ -108,29 +114,30 @@ impl Flights {
         Some((next, self.start_flight(next, replica)))
     }
 
-    /// A caller of `id` can wait no longer: if it has not begun, it begins now, or once another has
-    /// ended where as many run as may.
+    /// Starts the waiting flight `id`, of which a caller can wait no longer. If as many flights run
+    /// as may, it starts once one of them has ended.
     pub fn start_waiting(&mut self, id: FlightId, replica: &Replica) -> Option<StartPoint> {
         self.waiting.filter(|waiting| *waiting == id)?;
         self.is_urgent = true;
         (self.running.len() < RUNNING_MAX as usize).then(|| self.start_flight(id, replica))
     }
 
-    /// Takes back a flight that [`Self::join_or_start`] has just made and that its owner cannot
-    /// begin.
+    /// Removes a flight that [`Self::join_or_start`] has just added and that its owner cannot
+    /// start.
     pub fn withdraw(&mut self, id: FlightId) {
         self.running.retain(|flight| flight.id != id);
         self.waiting = self.waiting.filter(|waiting| *waiting != id);
     }
 
-    /// Whether nothing runs and nobody waits.
+    /// Whether no flight runs and none waits.
     pub fn is_empty(&self) -> bool {
         self.running.is_empty() && self.waiting.is_none()
     }
 
     fn start_flight(&mut self, id: FlightId, replica: &Replica) -> StartPoint {
         if self.waiting == Some(id) {
-            (self.waiting, self.is_urgent) = (None, false);
+            self.waiting = None;
+            self.is_urgent = false;
         }
         let start = replica.start_point();
         self.running.push(RunningFlight { id, start });

@@ -1,15 +1,15 @@
-//! The guards of the protocol by name: each is what one rule of the specification demands, written
-//! where the code demands it, so that the checks can show what it prevents.
+//! The guards of the protocol by name. Each names one rule of the specification and stands where
+//! the code enforces that rule, so that the checks can remove it and show what it prevents.
 //!
-//! The product compiles `Guard::S4Lease.requires(now < until)` to `now < until`: it has no guard to
-//! ask and none to lose. Only a build with the feature `removable-guards` can take guards away.
+//! The product compiles `Guard::S4Lease.requires(now < until)` to `now < until`: guards cannot be
+//! removed from it. Only a build with the feature `removable-guards` can remove guards.
 
 /// One rule whose removal breaks a promise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Guard {
-    /// What was invalidated since a flight began is not stored in memory; without it a dataset
-    /// counts as new as the moment at which it is stored.
+    /// A dataset that was invalidated since its flight began is not stored in memory; without the
+    /// guard a dataset counts as new as the moment at which it is stored.
     S5Fence,
     /// Redis refuses a dataset whose fence is older than a stamp.
     R3WriteFence,
@@ -19,7 +19,7 @@ pub enum Guard {
     S4Lease,
     /// The lease runs from when the heartbeat was sent, not from when its reply came.
     S3LeaseFromSent,
-    /// The lease begins only once everything that the heartbeat told is applied.
+    /// The lease begins only once everything up to the `seq` in the heartbeat's reply is applied.
     S3LeaseAfterApplied,
     /// An entry is applied only when all before it have been.
     S1InOrder,
@@ -29,39 +29,39 @@ pub enum Guard {
     S2Epoch,
     /// A script that finds the log of another life begins a new epoch.
     R1Life,
-    /// In a young epoch that nobody settled, the whole lease is waited.
+    /// In a young epoch that is not settled, the whole lease is waited for.
     A2YoungEpoch,
-    /// A registry speaks only for its own epoch.
+    /// A registry counts only for its own epoch.
     A1OwnEpoch,
-    /// The lease to wait is the longest registered, not the invalidator's own.
+    /// The lease to wait for is the longest registered, not the invalidator's own.
     A2LongestLease,
-    /// Without the lease nobody joins a flight that began before they came.
+    /// Without the lease no caller joins a flight that began before the caller came.
     S6JoinNeedsLease,
-    /// Nobody joins a flight that an applied invalidation has outdated.
+    /// No caller joins a flight that an applied invalidation has outdated.
     S6JoinOutdated,
-    /// A tag's invalidation outdates every flight in the air, since nobody knows their tags yet.
+    /// A tag's invalidation outdates every running flight, since their tags are not known yet.
     S6JoinTags,
-    /// Emptying memory outdates every flight in the air.
+    /// Emptying memory outdates every running flight.
     S5EmptiedMemory,
-    /// A silent registration is removed only if it was last told less than the invalidation's
+    /// A silent registration is removed only if its last reply had less than the invalidation's
     /// `seq`.
     A2SilentToldLess,
     /// ... and only once a whole lease has passed.
     A2SilentLapsed,
     /// A sidecar that stops gives up its lease before it deregisters.
     S7LeaseBeforeDeregister,
-    /// ... and hears no more replies.
+    /// ... and takes no more replies.
     S7NoMoreReplies,
-    /// Forgetting stamps raises the floor below which no fence is believed.
+    /// Forgetting stamps raises the floor below which no fence is valid.
     R3Floor,
-    /// A hint is suppressed only by stamps that are newer than everything its hearer has surely
-    /// heard.
+    /// A hint is suppressed only by stamps that are newer than everything that its receiver has
+    /// received without a gap.
     H1HintBound,
     /// Redis keeps datasets by plan as well as by key.
     R3Plan,
 }
 
-/// What a rule demands, holds.
+/// In the product every guard enforces its rule.
 #[cfg(not(feature = "removable-guards"))]
 #[allow(clippy::unused_self, reason = "the guard only names the rule; its twin below looks it up")]
 impl Guard {
@@ -75,13 +75,13 @@ impl Guard {
         value
     }
 
-    /// Does what the rule demands to be done.
-    pub(super) fn demands(self, deed: impl FnOnce()) {
-        deed();
+    /// Performs the step that the rule demands.
+    pub(super) fn demands(self, step: impl FnOnce()) {
+        step();
     }
 }
 
-/// A guard that was taken away demands nothing.
+/// With the feature, a removed guard enforces nothing.
 #[cfg(feature = "removable-guards")]
 impl Guard {
     /// The condition that the rule demands.
@@ -96,16 +96,16 @@ impl Guard {
         if self.is_removed() { without } else { value }
     }
 
-    /// Does what the rule demands to be done.
+    /// Performs the step that the rule demands.
     #[inline]
-    pub(super) fn demands(self, deed: impl FnOnce()) {
+    pub(super) fn demands(self, step: impl FnOnce()) {
         if !self.is_removed() {
-            deed();
+            step();
         }
     }
 }
 
-/// Taking guards away, from a whole process or from what one thread does.
+/// Removing guards, from a whole process or from one thread.
 #[cfg(feature = "removable-guards")]
 pub mod removable {
     use std::cell::Cell;
@@ -113,11 +113,11 @@ pub mod removable {
 
     use super::Guard;
 
-    /// A bit for each guard that was taken away from the process.
+    /// A bit for each guard that was removed from the process.
     static REMOVED_FROM_PROCESS: AtomicU32 = AtomicU32::new(0);
 
     thread_local! {
-        /// The guard that was taken away from what this thread does.
+        /// The guard that was removed from this thread.
         static REMOVED_FROM_THREAD: Cell<Option<Guard>> = const { Cell::new(None) };
     }
 
@@ -160,17 +160,17 @@ pub mod removable {
         }
     }
 
-    /// Takes `guard` away from this process, for as long as it lives.
+    /// Removes `guard` from this process, for as long as it lives.
     pub fn remove_from_process(guard: Guard) {
         REMOVED_FROM_PROCESS.fetch_or(guard.bit(), Ordering::Relaxed);
     }
 
-    /// Takes `guard` alone away from what this thread does from now on; none of them for `None`.
+    /// Removes `guard` alone from this thread from now on; `None` restores all.
     pub fn remove_from_thread(guard: Option<Guard>) {
         REMOVED_FROM_THREAD.set(guard);
     }
 
-    /// Whether `guard` was taken away.
+    /// Whether `guard` was removed.
     pub fn is_removed(guard: Guard) -> bool {
         guard.is_removed()
     }

@@ -1,8 +1,10 @@
-//! One invalidation on its way to being acknowledged, as seen by the process that issued it.
+//! The state machine of one invalidation, from the script's reply to the acknowledgement, in the
+//! process that issued it.
 //!
-//! The owner sends the script, hands the answer to [`Invalidation::new`], and then asks
-//! [`Invalidation::progress_call`] over Redis every few milliseconds, handing each answer back,
-//! until [`Invalidation::state_at`] says that it is acknowledged.
+//! The owner runs the script, hands the reply to [`Invalidation::new`], and then runs
+//! [`Invalidation::progress_call`] every few milliseconds and hands each reply to
+//! [`Invalidation::on_reply`], until [`Invalidation::state_at`] returns that the invalidation is
+//! acknowledged.
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use super::epoch_age::EpochAge;
 use super::guards::Guard;
 use super::protocol::{Fence, LEASE_MAX, MemberName, Moment};
 
-/// An invalidation whose script has answered.
+/// An invalidation that is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Invalidation {
     token: Fence,
@@ -23,20 +25,21 @@ pub struct Invalidation {
     laggards: Vec<MemberName>,
 }
 
-/// How far an invalidation is.
+/// The state of an invalidation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InvalidationState {
     /// Every sidecar of its epoch's registry has applied it.
     Reported,
-    /// The whole lease has passed: whoever has not heard holds none. Those named were silent.
+    /// The whole lease has passed: a sidecar that has not applied it holds no lease. The members
+    /// are those that did not report.
     Lapsed(Vec<MemberName>),
-    /// Not yet; at that moment the lease will have passed.
+    /// Not acknowledged yet; at that moment the lease will have passed.
     Waiting(Moment),
 }
 
 impl Invalidation {
-    /// Begins to wait: `answered` is when the script's answer arrived, on the clock that will be
-    /// asked later.
+    /// Begins to wait: `answered_at` is when the script's reply arrived, on the clock of the later
+    /// calls.
     pub fn new(issued: &IssuedInvalidation, epoch_age: &mut EpochAge, answered_at: Moment) -> Self {
         let whole_lease = epoch_age.whole_lease();
         let is_possible = issued.longest_lease <= LEASE_MAX;
@@ -54,18 +57,18 @@ impl Invalidation {
         }
     }
 
-    /// What an invalidation is known by.
+    /// The token of the invalidation: its place in the log.
     pub const fn token(&self) -> Fence {
         self.token
     }
 
-    /// What to ask Redis next: of one that had not reported, as long as it has not, since to look
-    /// at all of a large fleet is work.
+    /// The next call to Redis. It names one member that had not reported, since checking all of a
+    /// large fleet is work for Redis.
     pub fn progress_call(&self, epoch_age: &EpochAge, now: Moment) -> ScriptCall {
         self.progress_call_about(self.laggards.first().cloned(), epoch_age, now)
     }
 
-    /// The same, of all: who they are that have not reported.
+    /// The call that asks about all members that have not reported.
     pub fn progress_call_of_all(&self, epoch_age: &EpochAge, now: Moment) -> ScriptCall {
         self.progress_call_about(None, epoch_age, now)
     }
@@ -82,7 +85,7 @@ impl Invalidation {
         ScriptCall::Progress { token: self.token, lease_has_passed, marks_settled, laggard }
     }
 
-    /// Takes Redis's answer. One that could not be had changes nothing.
+    /// Takes Redis's reply. A call that failed changes nothing.
     pub fn on_reply(&mut self, reply: &ScriptReply) {
         match reply {
             ScriptReply::Progress { settled, laggards } => {
@@ -95,7 +98,7 @@ impl Invalidation {
         }
     }
 
-    /// How far it is at `now`.
+    /// The state at `now`.
     pub fn state_at(&self, epoch_age: &EpochAge, now: Moment) -> InvalidationState {
         let is_registry_trusted = !self.is_epoch_over && self.trusts_registry(epoch_age, now);
         if self.have_all_reported && is_registry_trusted {
@@ -107,8 +110,8 @@ impl Invalidation {
         }
     }
 
-    /// Who had not reported when Redis was last asked; only one of them, unless it was asked of
-    /// all.
+    /// The members that had not reported by the last reply; only one of them, unless the call asked
+    /// about all.
     pub fn laggards(&self) -> &[MemberName] {
         &self.laggards
     }
@@ -124,7 +127,7 @@ impl Invalidation {
         epoch_age.whole_lease()
     }
 
-    /// Whether everybody who can hold a lease is in the registry of the invalidation's epoch.
+    /// Whether every sidecar that can hold a lease is in the registry of the invalidation's epoch.
     fn trusts_registry(&self, epoch_age: &EpochAge, now: Moment) -> bool {
         let is_known_to_be_old = epoch_age.is_known_for_whole_lease(self.token.epoch, now);
         Guard::A2YoungEpoch.requires(self.settled || is_known_to_be_old)
@@ -150,10 +153,10 @@ mod tests {
         (Invalidation::new(&issued, &mut epoch_age, Moment::default()), epoch_age)
     }
 
-    fn progress(behind: &[&str]) -> ScriptReply {
+    fn progress(laggards: &[&str]) -> ScriptReply {
         ScriptReply::Progress {
             settled: false,
-            laggards: behind.iter().map(|&name| MemberName(name.into())).collect(),
+            laggards: laggards.iter().map(|&name| MemberName(name.into())).collect(),
         }
     }
 

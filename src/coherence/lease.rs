@@ -1,17 +1,18 @@
-//! The lease: until when a sidecar may answer without having heard from Redis again.
+//! The lease: until when a sidecar may answer from memory without another reply from Redis.
 //!
 //! A heartbeat's reply renews the lease until a moment counted from when that heartbeat was *sent*,
-//! but only once everything up to the `seq` that it told is applied. Renewals wait here until then.
+//! but only once everything up to the `seq` in the reply is applied. Until then the renewal is
+//! pending.
 
 use std::collections::VecDeque;
 
 use super::guards::Guard;
 use super::protocol::{Moment, Seq};
 
-/// Renewals that may wait at a time; a further one takes the place of the youngest.
+/// The most pending renewals; a further one replaces the youngest.
 const PENDING_RENEWALS_MAX: usize = 8;
 
-/// A sidecar's lease and the renewals that wait for entries.
+/// A sidecar's lease, and the pending renewals.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Lease {
     until: Option<Moment>,
@@ -25,7 +26,7 @@ struct PendingRenewal {
 }
 
 impl Lease {
-    /// The lease of a fleet of one, which nobody else can invalidate.
+    /// The lease of a fleet of one, which never ends.
     pub(super) fn forever() -> Self {
         Self { until: Some(Moment::NEVER), ..Self::default() }
     }
@@ -38,7 +39,7 @@ impl Lease {
         self.pending_renewals.push_back(PendingRenewal { seq, until });
     }
 
-    /// Renews the lease by all that waited for `applied` or less.
+    /// Renews the lease by all pending renewals that waited for `applied` or less.
     pub(super) fn apply_renewals(&mut self, applied: Seq) {
         let until = &mut self.until;
         self.pending_renewals.retain(|renewal| {
@@ -55,12 +56,12 @@ impl Lease {
         self.until.is_some_and(|until| Guard::S4Lease.requires(now < until))
     }
 
-    /// Until when it holds, if nothing prolongs it.
+    /// Until when it holds without another renewal.
     pub(super) fn until(&self) -> Option<Moment> {
         self.until
     }
 
-    /// Ends it, and drops all renewals that wait.
+    /// Ends it, and drops all pending renewals.
     pub(super) fn give_up(&mut self) {
         self.until = None;
         self.pending_renewals.clear();

@@ -1,4 +1,4 @@
-//! Following the log: entries come twice, late, out of order or not at all, and are applied once
+//! Follows the log: entries arrive twice, late, out of order or not at all, and are applied once
 //! each, in order.
 
 use std::collections::BTreeMap;
@@ -7,21 +7,22 @@ use std::sync::Arc;
 use super::guards::Guard;
 use super::protocol::{InvalidationScope, LogEntry, Seq};
 
-/// The place in one log up to which everything is applied, and what came ahead of its turn.
+/// The place in one log up to which everything is applied, and the entries that arrived early.
 ///
-/// News name entries before anybody knows that the log has them: pub/sub is anybody's who may
-/// publish. Such an entry is worth one reading of the log. Where the log ends before it, it is
-/// forgotten, and until the next heartbeat is answered no further news are worth a reading.
+/// Published entries are unconfirmed until the log itself has named their `seq`, because other
+/// programs may publish on the channel too. An unconfirmed entry that is missing causes one reading
+/// of the log. If the log ends before it, it is forgotten, and no further unconfirmed entry causes
+/// a reading until the next heartbeat is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LogFollower {
     applied: Seq,
-    /// The highest `seq` heard of, applied or not.
+    /// The highest `seq` received, applied or not.
     newest_heard: Seq,
     /// The highest `seq` that the log itself has named.
     confirmed_end: Seq,
-    /// The highest `seq` heard of since the log was last asked.
+    /// The highest `seq` received since the last reading of the log was sent.
     heard_since_read: Seq,
-    /// The log ended before what was heard of, and no heartbeat was answered since.
+    /// Whether the log ended before an unconfirmed entry, and no heartbeat was answered since.
     distrusts_unconfirmed: bool,
     early_entries: BTreeMap<Seq, Arc<[InvalidationScope]>>,
     early_entries_max: usize,
@@ -40,7 +41,7 @@ impl LogFollower {
         }
     }
 
-    /// Stands at `seq`, where the log ended, from now on: nothing before it matters any more.
+    /// Continues at `seq`, the log's end: entries before it are skipped.
     pub(super) fn skip_to(&mut self, seq: Seq) {
         self.applied = seq;
         self.confirmed_end = self.confirmed_end.max(seq);
@@ -62,20 +63,20 @@ impl LogFollower {
         self.newest_heard
     }
 
-    /// A heartbeat's reply says that the log reaches to `seq`.
+    /// Takes the log's end from a heartbeat's reply.
     pub(super) fn confirm(&mut self, seq: Seq) {
         self.confirmed_end = self.confirmed_end.max(seq);
         self.newest_heard = self.newest_heard.max(seq);
         self.distrusts_unconfirmed = false;
     }
 
-    /// The log is about to be asked for what comes after the place of now.
+    /// Notes that a reading of the log after the applied place is sent.
     pub(super) fn on_log_read_sent(&mut self) {
         self.heard_since_read = 0;
     }
 
-    /// The log, asked for what comes after a place, said that nothing does: what was heard of
-    /// before it was asked is not in it, unless it was applied meanwhile.
+    /// Takes an empty reading of the log: entries that were received before the reading was sent
+    /// are not in the log, unless they were applied meanwhile.
     pub(super) fn on_log_end(&mut self) {
         let end = self.applied.max(self.confirmed_end).max(self.heard_since_read);
         self.distrusts_unconfirmed |= self.newest_heard > self.applied.max(self.confirmed_end);
@@ -83,14 +84,14 @@ impl LogFollower {
         self.early_entries.split_off(&end.saturating_add(1));
     }
 
-    /// Whether something that was heard of is not applied yet, and worth a reading of the log.
+    /// Whether an entry that was received is not applied yet, and may cause a reading of the log.
     pub(super) fn is_behind(&self) -> bool {
         self.applied
             < if self.distrusts_unconfirmed { self.confirmed_end } else { self.newest_heard }
     }
 
-    /// Takes an entry as it comes. The next one always fits; of those ahead of their turn, what is
-    /// beyond the bound is dropped. It stays heard of, so the log will be read.
+    /// Adds an entry as it arrives. The next one always fits; early entries beyond the bound are
+    /// dropped. Their `seq` is noted, so the log will be read.
     pub(super) fn add_entry(&mut self, entry: LogEntry) {
         self.newest_heard = self.newest_heard.max(entry.seq);
         self.heard_since_read = self.heard_since_read.max(entry.seq);
@@ -101,7 +102,7 @@ impl LogFollower {
         }
     }
 
-    /// The next entry to apply, if it is there.
+    /// Takes out the next entry to apply, if it has arrived.
     pub(super) fn pop_next(&mut self) -> Option<LogEntry> {
         let first = self.early_entries.first_entry()?;
         let is_next = *first.key() == self.applied + 1;

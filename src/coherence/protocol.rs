@@ -1,17 +1,17 @@
-//! The words of the protocol as plain data: moments, epochs, fences, scopes, entries, names.
+//! The values of the protocol as plain data: moments, epochs, fences, scopes, entries, names.
 //!
-//! These are values without behaviour. The owner of the state machines reads the clock and draws
-//! the random names.
+//! They have no behaviour. The owner of the state machines reads the clock and draws the random
+//! names.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The number of the protocol that this release speaks. Scripts are called with it; the log's meta
-/// key holds the one in use.
+/// The number of this release's protocol. Scripts are called with it; the log's meta hash holds the
+/// number in use.
 pub const PROTOCOL: u32 = 1;
 
-/// The most tags of a dataset: each costs Redis a look at its stamp whenever the dataset is read,
-/// written or claimed.
+/// The most tags of a dataset: Redis looks up the stamp of each whenever the dataset is read,
+/// stored or claimed.
 pub const TAGS_MAX: usize = 64;
 /// The most bytes of a tag.
 pub const TAG_BYTES_MAX: usize = 512;
@@ -20,7 +20,7 @@ pub const SCOPES_MAX: usize = 1_000;
 /// The most bytes of their kinds and names together.
 pub const SCOPES_BYTES_MAX: usize = 64 * 1024;
 
-/// The longest lease that a sidecar may have; a longer one that is registered is nobody's.
+/// The longest lease that a sidecar may have; a longer one that is registered is ignored.
 pub const LEASE_MAX: Duration = Duration::from_mins(5);
 
 /// Whether a dataset may have these tags.
@@ -38,7 +38,7 @@ impl Moment {
     /// Later than every moment a clock will show.
     pub const NEVER: Self = Self(Duration::MAX);
 
-    /// The moment that lies `elapsed` after the origin that the owner chose.
+    /// The moment that is `elapsed` after the origin that the owner chose.
     pub const fn from_origin(elapsed: Duration) -> Self {
         Self(elapsed)
     }
@@ -56,12 +56,12 @@ impl Moment {
     }
 }
 
-/// The name of a log: 128 random bits, brought by the caller whose script starts it, never used
+/// The name of a log: 128 random bits, drawn by the caller whose script begins the log, never used
 /// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub u128);
 
-/// One life of one Redis server: stands for its run id and replication id. Only ever compared for
+/// One life of one Redis server: stands for its run id and replication id. It is compared only for
 /// equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerLife(pub u128);
@@ -79,7 +79,8 @@ pub struct Fence {
     pub seq: Seq,
 }
 
-/// What an invalidation names. A kind that the decoder does not know is [`InvalidationScope::All`].
+/// One thing that an invalidation names. A kind that the decoder does not know is
+/// [`InvalidationScope::All`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InvalidationScope {
     /// Every dataset of the domain.
@@ -91,7 +92,7 @@ pub enum InvalidationScope {
 }
 
 impl InvalidationScope {
-    /// What it counts towards [`SCOPES_BYTES_MAX`].
+    /// The bytes that it counts towards [`SCOPES_BYTES_MAX`].
     pub fn bytes(&self) -> usize {
         let kind = "key".len();
         match self {
@@ -101,7 +102,7 @@ impl InvalidationScope {
     }
 }
 
-/// Whether one entry of the log may name all of these.
+/// Whether one entry of the log may name all of these scopes.
 pub fn are_valid_scopes(scopes: &[InvalidationScope]) -> bool {
     scopes.len() <= SCOPES_MAX
         && scopes.iter().map(InvalidationScope::bytes).sum::<usize>() <= SCOPES_BYTES_MAX
@@ -112,11 +113,11 @@ pub fn are_valid_scopes(scopes: &[InvalidationScope]) -> bool {
 pub struct LogEntry {
     /// Its place.
     pub seq: Seq,
-    /// What it names.
+    /// The scopes that it names.
     pub scopes: Arc<[InvalidationScope]>,
 }
 
-/// What pub/sub carries: entries of one log, several where invalidations came in a burst.
+/// The message of pub/sub: entries of one log.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublishedEntries {
     /// The log.
@@ -129,12 +130,12 @@ pub struct PublishedEntries {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberName(pub Arc<str>);
 
-/// Where Redis keeps a dataset: by key and by the fingerprint of the domain file that it was
+/// The place of a dataset in Redis: its key, and the fingerprint of the domain file that it was
 /// collected with.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatasetPlace {
     /// The key.
     pub key: Arc<str>,
-    /// The plan.
+    /// The fingerprint of the plan.
     pub plan: Arc<str>,
 }

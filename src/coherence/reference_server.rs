@@ -1,9 +1,9 @@
-//! What each Redis script does, as a pure function on one life's data: the reference that the Lua
-//! scripts are held to.
+//! The reference of the Redis scripts: what each does, as a pure function on the data of one life.
+//! The Lua scripts are tested against it.
 //!
-//! One call is one atomic step. There is no clock: what expires in Redis (datasets, claims) is
-//! dropped from outside by [`ReferenceServer::expire_claim`], which may happen at any time, since
-//! nothing that keeps a promise depends on it.
+//! One call is one atomic step. There is no clock: a test expires claims by
+//! [`ReferenceServer::expire_claim`] at any time, since no promise depends on when a claim or a
+//! dataset expires.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::protocol::{
 };
 use super::stamps::Stamps;
 
-/// What Redis keeps of one domain.
+/// The data of one domain in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReferenceServer {
     limits: LogLimits,
@@ -29,17 +29,17 @@ pub struct ReferenceServer {
     claims: BTreeMap<DatasetPlace, ReferenceClaim>,
 }
 
-/// How much Redis keeps.
+/// The bounds of a log in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogLimits {
-    /// Entries of the stream.
+    /// The most entries of the stream.
     pub entries_max: usize,
-    /// Stamps of keys and tags.
+    /// The most stamps of keys and tags.
     pub stamps_max: usize,
 }
 
-/// The meta hash with what lives and dies with it. The stream and the stamps are keys of their own
-/// in Redis; a new epoch deletes both.
+/// The log: the meta hash, the stream and the stamps. The latter two are keys of their own in
+/// Redis; a new epoch deletes both.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct ReferenceLog {
     protocol: u32,
@@ -54,9 +54,9 @@ struct ReferenceLog {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Registration {
-    /// What its last heartbeat was told.
+    /// The `seq` in the reply to its last heartbeat.
     told_seq: Seq,
-    /// The most that it reported as applied, in this epoch.
+    /// The highest `seq` that it reported as applied in this epoch.
     reported_seq: Seq,
     lease: Duration,
 }
@@ -67,12 +67,12 @@ struct ReferenceClaim {
     fence: Fence,
 }
 
-/// What a call led to.
+/// The outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptOutcome {
-    /// For the caller.
+    /// The reply to the caller.
     pub answer: ScriptReply,
-    /// For every subscriber.
+    /// The message to every subscriber.
     pub published: Option<PublishedEntries>,
 }
 
@@ -138,7 +138,7 @@ impl ReferenceServer {
         self.log.as_ref().is_some_and(|log| Guard::R1Life.requires(log.life == life))
     }
 
-    /// Whether a sidecar has applied, in this epoch, what the log does not have: the log is
+    /// Whether a sidecar reports an entry of this epoch that the log does not have: then the log is
     /// damaged.
     fn has_lost_entries(&self, call: &ScriptCall) -> bool {
         let ScriptCall::Heartbeat(Heartbeat { applied: Some(applied), .. }) = call else {
@@ -193,8 +193,8 @@ impl ReferenceServer {
         })
     }
 
-    /// Grants the claim if nobody else holds it, or if what its holder collects is outdated
-    /// already; unless the dataset is there.
+    /// Grants the claim if no other flight holds it, or if the holder's flight is outdated already;
+    /// if the dataset is there, answers with that.
     fn claim(
         &mut self,
         place: &DatasetPlace,
@@ -313,17 +313,18 @@ impl ReferenceLog {
         }
         self.settled |= marks_settled;
         let lags = |name: &&MemberName| {
-            self.registry.get(*name).is_some_and(|of| of.reported_seq < token.seq)
+            self.registry.get(*name).is_some_and(|member| member.reported_seq < token.seq)
         };
         if let Some(name) = laggard.filter(|name| !lease_has_passed && lags(name)) {
             return ScriptReply::Progress { settled: self.settled, laggards: vec![name.clone()] };
         }
-        let laggards = self.registry.iter().filter(|(_, of)| of.reported_seq < token.seq);
+        let laggards = self.registry.iter().filter(|(_, member)| member.reported_seq < token.seq);
         let laggards = laggards.map(|(name, _)| name.clone()).collect();
         if lease_has_passed {
-            self.registry.retain(|_, of| {
-                let heard = Guard::A2SilentToldLess.prescribes(of.told_seq, of.reported_seq);
-                heard >= token.seq
+            self.registry.retain(|_, member| {
+                let kept_seq =
+                    Guard::A2SilentToldLess.prescribes(member.told_seq, member.reported_seq);
+                kept_seq >= token.seq
             });
         }
         ScriptReply::Progress { settled: self.settled, laggards }

@@ -1,9 +1,9 @@
-//! One sidecar's part in the protocol, for one domain: events in, actions out, and the questions
-//! that a read asks.
+//! The replica: one sidecar's state machine of the protocol for one domain. Events go in, actions
+//! come out, and reads query it (`replica/queries.rs`).
 //!
-//! It promises that whatever it allows is right at the moment it is asked. It leaves to its owner:
-//! the clock, the network, the datasets themselves, and the lock around it. Reads ask through
-//! `&self`; applying an entry costs what it names.
+//! It promises that what it allows is right at the moment of the query. Its owner keeps the clock,
+//! the network, the datasets themselves, and the lock around the replica. Queries take `&self`; the
+//! cost of applying an entry is that of its scopes.
 
 mod queries;
 
@@ -21,71 +21,72 @@ use super::replica_config::ReplicaConfig;
 use super::schedule::Schedule;
 use super::stamps::Stamps;
 
-/// An event: what happened to a sidecar.
+/// An event that the owner hands to the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaEvent {
     /// Time has passed: due at [`Replica::next_wake`], harmless at any other moment.
     Tick,
-    /// The subscription to the domain's channels stands.
+    /// The subscription to the domain's channels is made.
     LinkUp {
-        /// It brings everything in the order in which one server published it (not so the classic
+        /// Messages arrive in the order in which one server published them (not so with the classic
         /// pub/sub of a Cluster).
         ordered: bool,
     },
-    /// It broke.
+    /// The subscription broke.
     LinkLost,
-    /// Something was dropped on the way, by Redis or by the client library.
+    /// A message was dropped, by Redis or by the client library.
     Missed,
-    /// Pub/sub brought entries.
+    /// Entries arrived by pub/sub.
     Published(PublishedEntries),
-    /// A heartbeat that was sent at `sent`, or later, was answered.
+    /// The reply to a heartbeat that was sent at `sent`, or later.
     Heartbeat {
         /// No later than when its first byte left.
         sent: Moment,
-        /// What came back.
+        /// The reply.
         answer: ScriptReply,
     },
-    /// A reading of the log was answered.
+    /// The reply to a reading of the log.
     Log(ScriptReply),
-    /// Pub/sub brought a hint.
+    /// A hint arrived by pub/sub.
     Hint(Arc<[InvalidationScope]>),
-    /// The process ends. Nothing is served from memory any more.
+    /// The process ends. Memory is not served from any more.
     Stop,
 }
 
-/// An action: what the owner of the replica shall do.
+/// An action that the owner of the replica shall perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplicaAction {
-    /// Send this; the moment to hand back is the one that was handed in with the event.
+    /// Send this heartbeat; the `sent` of its reply is the moment that was handed in with the
+    /// event.
     Heartbeat(Heartbeat),
     /// Read the log after this place.
     ReadLog(Fence),
-    /// An entry was applied: what it names is not believed any more. Dropping it frees room, no
-    /// more.
+    /// An entry was applied: the datasets that it names are no longer valid. Dropping them only
+    /// frees memory.
     Applied(LogEntry),
-    /// Nothing in memory is believed any more.
+    /// No dataset in memory is valid any more.
     EmptyMemory(EmptyReason),
-    /// Run the script for a hint.
+    /// Run the invalidation script for a hint.
     Invalidate {
-        /// What it named.
+        /// The scopes that the hint names.
         scopes: Arc<[InvalidationScope]>,
-        /// Nothing needs doing if all of it is stamped above this.
+        /// The bound: the script does nothing if all scopes are stamped above it.
         unless_above: Option<Fence>,
     },
     /// Leave the registry.
     Deregister(MemberName),
 }
 
-/// Why memory was emptied.
+/// The reason for which memory was emptied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EmptyReason {
     /// Another epoch has begun.
     Epoch,
-    /// The stream no longer reached back to what was missing.
+    /// The stream no longer reached back to the entries that were missing.
     StreamEnd,
 }
 
-/// When a flight began, in the protocol's terms.
+/// The start point of a flight: the place in the log at which it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StartPoint {
     generation: u64,
@@ -98,34 +99,34 @@ pub struct StartPoint {
 pub struct Replica {
     config: ReplicaConfig,
     epoch: Option<Epoch>,
-    /// Counts the times that memory was emptied.
+    /// How many times memory was emptied.
     generation: u64,
     follower: LogFollower,
     stamps: Stamps,
     lease: Lease,
     schedule: Schedule,
     epoch_age: EpochAge,
-    /// When the heartbeat was sent whose reply was the latest to count.
+    /// When the latest heartbeat was sent whose reply was applied.
     newest_reply_sent_at: Option<Moment>,
     link: LinkState,
     newer_protocol: Option<u32>,
     is_stopped: bool,
 }
 
-/// The subscription.
+/// The state of the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum LinkState {
     Lost,
-    /// It stands, and proves nothing about what came before what.
+    /// It is made, but does not keep the order of messages.
     Unordered,
-    /// It stands since that moment, but what came before it may be missing.
+    /// It is made since that moment; messages from before may be missing.
     Up(Moment),
-    /// Everything that Redis published before the newest thing heard has been heard of.
+    /// Every message that Redis published before the newest one received has been received.
     Gapless,
 }
 
 impl StartPoint {
-    /// What the flight carries to Redis; nothing where no log is known.
+    /// The fence that the flight carries to Redis; `None` where no log is known.
     pub fn fence(&self) -> Option<Fence> {
         self.epoch.map(|epoch| Fence { epoch, seq: self.seq })
     }
@@ -137,9 +138,9 @@ impl ReplicaEvent {
     }
 }
 
-/// What happens.
+/// The events.
 impl Replica {
-    /// A sidecar that has heard nothing yet.
+    /// A replica that follows no log yet.
     pub fn new(config: ReplicaConfig) -> Self {
         Self {
             epoch: None,
@@ -173,7 +174,7 @@ impl Replica {
         self.applied()
     }
 
-    /// Takes an event that happened by `now`; what there is to do is added to `actions`.
+    /// Handles an event that happened by `now`, and adds the actions to perform to `actions`.
     pub fn handle(&mut self, now: Moment, event: ReplicaEvent, actions: &mut Vec<ReplicaAction>) {
         if self.is_stopped && Guard::S7NoMoreReplies.prescribes(true, !event.is_heartbeat_reply()) {
             return;
@@ -200,7 +201,8 @@ impl Replica {
         self.push_due_actions(now, actions);
     }
 
-    /// The subscription is in another state, so something may be missing: a heartbeat will tell.
+    /// Sets the state of the subscription. Messages may be missing, so a heartbeat is requested,
+    /// whose reply has the log's end.
     fn set_link(&mut self, link: LinkState) {
         self.link = link;
         self.schedule.request_heartbeat();
@@ -211,8 +213,8 @@ impl Replica {
         self.set_link(if is_up { LinkState::Up(now) } else { self.link });
     }
 
-    /// A heartbeat's reply.
-    #[allow(clippy::needless_pass_by_value, reason = "an answer counts once")]
+    /// Applies the reply to a heartbeat.
+    #[allow(clippy::needless_pass_by_value, reason = "a reply is applied once")]
     fn on_heartbeat(
         &mut self,
         now: Moment,
@@ -228,7 +230,7 @@ impl Replica {
         };
         self.newer_protocol = None;
         if self.epoch != Some(reply.log_end.epoch) {
-            // A late reply may speak of an epoch that is over.
+            // A late reply may be of an epoch that is over.
             if self.newest_reply_sent_at.is_some_and(|before| sent < before) {
                 return;
             }
@@ -246,7 +248,7 @@ impl Replica {
         self.lease.apply_renewals(self.follower.applied());
     }
 
-    /// Begins with another log: nothing of the one before counts.
+    /// Begins to follow another log.
     fn enter_epoch(&mut self, reply: HeartbeatReply, actions: &mut Vec<ReplicaAction>) {
         self.epoch = Some(reply.log_end.epoch);
         self.follower.restart_at(reply.log_end.seq);
@@ -266,7 +268,7 @@ impl Replica {
         ReplicaAction::EmptyMemory(reason)
     }
 
-    /// Entries, from pub/sub or from the log.
+    /// Takes entries, from pub/sub or from the log.
     fn take_entries(
         &mut self,
         now: Moment,
@@ -275,8 +277,8 @@ impl Replica {
         actions: &mut Vec<ReplicaAction>,
     ) {
         if self.epoch != Some(epoch) {
-            // Another epoch, older or newer: a heartbeat will tell. What it says is lost to us
-            // until then.
+            // Another epoch, older or newer: the next heartbeat's reply has the current one. Its
+            // entries count as missed.
             return self.on_missed(now);
         }
         for entry in entries {
@@ -293,7 +295,7 @@ impl Replica {
         self.lease.apply_renewals(self.follower.applied());
     }
 
-    /// An answer of the log's.
+    /// Applies the reply to a reading of the log.
     fn on_log_reply(&mut self, now: Moment, answer: ScriptReply, actions: &mut Vec<ReplicaAction>) {
         let applied_before = self.follower.applied();
         match answer {
@@ -317,11 +319,11 @@ impl Replica {
             ScriptReply::NewerProtocol(protocol) => self.newer_protocol = Some(protocol),
             _ => self.schedule.request_heartbeat(),
         }
-        // What is still missing after a page that brought something on is read at once.
+        // After a page with new entries, entries that are still missing are read at once.
         self.schedule.on_log_reply(self.follower.applied() > applied_before);
     }
 
-    /// The bound above which a stamp surely is of after anything that pub/sub has brought so far.
+    /// The bound of a hint: a stamp above it is newer than every message that was received so far.
     fn hint_bound(&self) -> Option<Fence> {
         let newest_heard = Fence { epoch: self.epoch?, seq: self.follower.newest_heard() };
         let bound = (self.link == LinkState::Gapless).then_some(newest_heard);
@@ -336,7 +338,7 @@ impl Replica {
         actions.push(ReplicaAction::Deregister(self.config.name.clone()));
     }
 
-    /// Heartbeats and readings of the log that are due.
+    /// Adds the heartbeat and the reading of the log that are due.
     fn push_due_actions(&mut self, now: Moment, actions: &mut Vec<ReplicaAction>) {
         let applied = self.applied();
         self.schedule.observe(now, applied, self.follower.is_behind());

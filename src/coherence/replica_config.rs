@@ -4,34 +4,35 @@ use std::time::Duration;
 
 use super::protocol::{MemberName, Moment};
 
-/// How one sidecar is set up.
+/// The settings of one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReplicaConfig {
-    /// Random for each process.
+    /// The name in the registry, random for each process.
     pub name: MemberName,
-    /// How long it may serve after a heartbeat was sent, before `drift`.
+    /// How long it may serve after a heartbeat was sent, before `drift_margin` is taken off.
     pub lease: Duration,
-    /// Taken off the lease: what this clock may lose on an invalidator's while one lease passes.
+    /// The time taken off the lease: how far this clock may fall behind an invalidator's while one
+    /// lease passes.
     pub drift_margin: Duration,
     /// How long a deposed primary may go on answering.
     pub failover_grace: Duration,
-    /// Between two heartbeats when nothing happens.
+    /// The time between two heartbeats when nothing happens.
     pub heartbeat_interval: Duration,
-    /// Where the heartbeats of all domains of a process fall together, whenever each had something
-    /// to say in between: a [`Self::heartbeat_interval`] after this moment, two, three … Without it
-    /// each domain goes by its own last heartbeat.
+    /// The origin to which the heartbeats of all domains of a process are aligned, so that they
+    /// share a round trip: they are due one [`Self::heartbeat_interval`] after this moment, two,
+    /// three … Without it each domain counts from its own last heartbeat.
     pub heartbeat_origin: Option<Moment>,
-    /// Between two heartbeats in any case.
+    /// The least time between two heartbeats.
     pub heartbeat_spacing: Duration,
-    /// How long to wait for pub/sub to bring what is missing before the log is read.
+    /// How long to wait for missing entries to arrive by pub/sub before the log is read.
     pub gap_patience: Duration,
-    /// How long a call may stay unanswered before it is made again.
+    /// How long a call may stay unanswered before it is repeated.
     pub retry_interval: Duration,
-    /// Stamps that memory holds.
+    /// The most stamps that the replica holds.
     pub stamps_max: usize,
-    /// Entries that wait for their turn.
+    /// The most early entries that the replica holds.
     pub early_entries_max: usize,
-    /// Entries that one reading of the log asks for.
+    /// The most entries that one reading of the log asks for.
     pub log_page_max: usize,
 }
 

@@ -1,28 +1,29 @@
-//! When a sidecar sends its heartbeats and reads the log. Nothing here keeps a promise: a heartbeat
-//! too many or too late costs work or the lease, never an answer's truth.
+//! The schedule of a replica's heartbeats and readings of the log. No promise depends on it: a
+//! heartbeat too many costs work, one too late costs the lease, and neither leads to a stale
+//! answer.
 
 use std::time::Duration;
 
 use super::protocol::{Fence, Moment};
 use super::replica_config::ReplicaConfig;
 
-/// What is under way and what is due.
+/// The calls that are in flight and those that are due.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub(super) struct Schedule {
     is_standalone: bool,
-    /// The last heartbeat that was sent, and whether its reply is still out.
+    /// When the last heartbeat was sent, and whether it is still unanswered.
     last_heartbeat: Option<(Moment, bool)>,
-    /// What the last heartbeat reported.
+    /// The applied place that the last heartbeat reported.
     last_reported: Option<Fence>,
-    /// Something is to be said or learned before the next heartbeat would be due.
+    /// A heartbeat is requested before the next regular one.
     heartbeat_requested: bool,
-    /// Since when something that was heard of is missing.
+    /// Since when an entry is missing.
     behind_since: Option<Moment>,
     reading_since: Option<Moment>,
 }
 
 impl Schedule {
-    /// Of a sidecar that has nobody to talk to.
+    /// The schedule of a fleet of one, which sends nothing.
     pub(super) fn standalone() -> Self {
         Self { is_standalone: true, ..Self::default() }
     }
@@ -31,21 +32,21 @@ impl Schedule {
         self.heartbeat_requested = true;
     }
 
-    /// The heartbeat of `sent` was answered.
+    /// Notes the reply to the heartbeat of `sent`.
     pub(super) fn on_heartbeat_reply(&mut self, sent: Moment) {
         if let Some((last, is_unanswered)) = &mut self.last_heartbeat {
             *is_unanswered &= *last != sent;
         }
     }
 
-    /// The log was read; what is still missing after a page of entries is read at once, anything
-    /// else with patience.
+    /// Notes the reply to a reading of the log. Entries that are still missing after a page with
+    /// new ones are read at once, others after `gap_patience`.
     pub(super) fn on_log_reply(&mut self, has_progressed: bool) {
         self.reading_since = None;
         self.behind_since = has_progressed.then(Moment::default);
     }
 
-    /// Looks at where the sidecar stands now.
+    /// Takes the state of the replica at `now`.
     pub(super) fn observe(&mut self, now: Moment, applied: Option<Fence>, is_behind: bool) {
         self.heartbeat_requested |= applied != self.last_reported;
         self.behind_since = is_behind.then(|| self.behind_since.unwrap_or(now));
@@ -56,8 +57,9 @@ impl Schedule {
     }
 
     pub(super) fn on_heartbeat_sent(&mut self, now: Moment, applied: Option<Fence>) {
-        (self.last_heartbeat, self.last_reported, self.heartbeat_requested) =
-            (Some((now, true)), applied, false);
+        self.last_heartbeat = Some((now, true));
+        self.last_reported = applied;
+        self.heartbeat_requested = false;
     }
 
     pub(super) fn is_log_read_due(&self, now: Moment, config: &ReplicaConfig) -> bool {
@@ -72,7 +74,7 @@ impl Schedule {
         self.next_heartbeat(config).min(self.next_log_read(config))
     }
 
-    /// One heartbeat is out at a time, unless its reply is overdue.
+    /// One heartbeat is in flight at a time, unless its reply is overdue.
     fn next_heartbeat(&self, config: &ReplicaConfig) -> Moment {
         match self.last_heartbeat {
             _ if self.is_standalone => Moment::NEVER,
@@ -94,13 +96,13 @@ impl Schedule {
     }
 }
 
-/// How long before `sent` the heartbeats of all domains fell together.
+/// The time from the last aligned heartbeat to `sent`.
 fn since_aligned_heartbeat(sent: Moment, config: &ReplicaConfig) -> Duration {
-    let beat = config.heartbeat_interval.as_nanos();
+    let interval = config.heartbeat_interval.as_nanos();
     match config.heartbeat_origin {
-        Some(origin) if beat > 0 => {
-            let past = sent.since(origin).as_nanos() % beat;
-            Duration::from_nanos(u64::try_from(past).unwrap_or_default())
+        Some(origin) if interval > 0 => {
+            let elapsed = sent.since(origin).as_nanos() % interval;
+            Duration::from_nanos(u64::try_from(elapsed).unwrap_or_default())
         }
         _ => Duration::ZERO,
     }

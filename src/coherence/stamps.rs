@@ -1,8 +1,9 @@
-//! Stamps: which `seq` last invalidated a key or a tag, and from these which datasets are believed.
+//! Stamps: the `seq` that last invalidated each key and tag, from which follows which datasets are
+//! valid.
 //!
-//! Redis and every sidecar hold the same structure and ask it the same question. It is bounded:
-//! what it forgets raises a floor, and no fence below the floor is believed. Stamping and asking
-//! cost the logarithm of what is held.
+//! Redis and every sidecar hold the same structure and use the same rule. It is bounded: a stamp
+//! that is forgotten raises the floor, and no fence below the floor is valid. Stamping and checking
+//! cost the logarithm of the number of stamps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,25 +11,26 @@ use std::sync::Arc;
 use super::guards::Guard;
 use super::protocol::{InvalidationScope, Seq};
 
-/// The newest `seq` for each key and tag that was invalidated lately.
+/// The newest `seq` of each key and tag that was invalidated lately.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Stamps {
     max: usize,
-    /// No fence below it is believed: what came before it was not followed, or is forgotten.
+    /// No fence below it is valid: entries before it were not followed, or their stamps are
+    /// forgotten.
     floor: Seq,
-    /// The newest stamp that was forgotten, for itself or with all others.
+    /// The newest stamp that was forgotten, alone or with all others.
     newest_forgotten: Seq,
     newest_all: Seq,
     newest_tag: Seq,
     keys: BTreeMap<Arc<str>, Seq>,
     tags: BTreeMap<Arc<str>, Seq>,
-    /// The same stamps by age; a sorted set in Redis orders equal scores by their member as this
-    /// orders its scopes.
+    /// The same stamps by age. The sorted set in Redis orders equal scores by member, as this set
+    /// orders scopes.
     by_age: BTreeSet<(Seq, InvalidationScope)>,
 }
 
 impl Stamps {
-    /// No stamps: everything from `floor` on is believed. Holds at most `max` (one at least).
+    /// No stamps: every fence from `floor` on is valid. Holds at most `max` stamps (one at least).
     pub(super) fn new(max: usize, floor: Seq) -> Self {
         Self {
             max: max.max(1),
@@ -42,25 +44,25 @@ impl Stamps {
         }
     }
 
-    /// Forgets all stamps, which were of another log; nothing below `floor` is believed from now
-    /// on.
+    /// Forgets all stamps, which were of another log; no fence below `floor` is valid from now on.
     pub(super) fn clear(&mut self, floor: Seq) {
         *self = Self::new(self.max, floor);
     }
 
-    /// Nothing below `floor` is believed from now on. The stamps stay: what they outdate, they
-    /// outdate wherever else it is kept.
+    /// Raises the floor: no fence below it is valid from now on. The stamps stay, since they also
+    /// outdate datasets in Redis.
     pub(super) fn raise_floor(&mut self, floor: Seq) {
         self.floor = self.floor.max(floor);
         self.newest_tag = self.newest_tag.max(floor);
     }
 
-    /// Notes that what `scope` names was invalidated at `seq`, which is higher than any before.
+    /// Stamps `scope` with `seq`, which is higher than any before.
     pub(super) fn stamp(&mut self, scope: &InvalidationScope, seq: Seq) {
         let (seqs, text) = match scope {
             InvalidationScope::All => {
                 self.clear(seq);
-                (self.newest_all, self.newest_forgotten) = (seq, seq);
+                self.newest_all = seq;
+                self.newest_forgotten = seq;
                 return;
             }
             InvalidationScope::Key(key) => (&mut self.keys, key),
@@ -81,35 +83,34 @@ impl Stamps {
     /// Whether a dataset for `key` with these `tags`, read under fence `seq`, has not been
     /// invalidated since.
     pub(super) fn is_valid(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
-        let is_older = |mark: Option<&Seq>| mark.is_none_or(|&mark| mark <= seq);
+        let is_older = |stamp: Option<&Seq>| stamp.is_none_or(|&stamp| stamp <= seq);
         seq >= self.floor
             && is_older(self.keys.get(key))
             && tags.iter().all(|tag| is_older(self.tags.get(tag)))
     }
 
-    /// Whether a stamp that was set here outdates such a dataset, or one that is forgotten may.
-    /// What came before the floor and was never followed says nothing of it.
+    /// Whether a stamp that was set here outdates such a dataset, or a forgotten one may. Entries
+    /// before the floor that were never followed do not count.
     pub(super) fn is_outdated(&self, seq: Seq, key: &str, tags: &[Arc<str>]) -> bool {
-        let is_newer = |mark: Option<&Seq>| mark.is_some_and(|&mark| mark > seq);
+        let is_newer = |stamp: Option<&Seq>| stamp.is_some_and(|&stamp| stamp > seq);
         let is_tag_newer = || tags.iter().any(|tag| is_newer(self.tags.get(tag)));
         self.newest_forgotten > seq || is_newer(self.keys.get(key)) || is_tag_newer()
     }
 
-    /// The same for a flight in the air: nobody knows its tags yet, so any tag counts as one of
-    /// them.
+    /// Whether a running flight is valid: its tags are not known yet, so a stamp of any tag counts.
     pub(super) fn is_flight_valid(&self, seq: Seq, key: &str) -> bool {
         Guard::S6JoinTags.requires(self.newest_tag <= seq) && self.is_valid(seq, key, &[])
     }
 
     /// Whether `scope` as a whole was invalidated after `seq`.
     pub(super) fn is_stamped_after(&self, seq: Seq, scope: &InvalidationScope) -> bool {
-        let mark = match scope {
+        let stamp = match scope {
             InvalidationScope::All => None,
             InvalidationScope::Key(key) => self.keys.get(key),
             InvalidationScope::Tag(tag) => self.tags.get(tag),
         };
-        // The floor is no stamp: it may stand for what was forgotten of others.
-        mark.copied().unwrap_or(0).max(self.newest_all) > seq
+        // The floor is no stamp: it may come from forgotten stamps of other scopes.
+        stamp.copied().unwrap_or(0).max(self.newest_all) > seq
     }
 
     fn forget_oldest(&mut self) {

@@ -1,4 +1,5 @@
-//! What one collection holds while it runs: its memory, and the requests that are on their way.
+//! The context of one collection while it runs: its memory, its requests in flight, and the sources
+//! that have not answered.
 
 use parking_lot::Mutex;
 
@@ -6,23 +7,24 @@ use crate::domain::SourceIndex;
 use crate::resources::WorkMemory;
 use crate::sources::Outstanding;
 
-/// What one collection holds while it runs.
+/// The context of one collection while it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct CollectContext<'a> {
-    /// What its bodies are taken from.
+    /// The memory that its bodies are taken from.
     pub memory: &'a WorkMemory,
-    /// Its requests that are on their way.
+    /// Its requests in flight.
     pub outstanding: &'a Outstanding,
-    /// The sources that owe it an answer.
+    /// The sources that were asked and have not answered.
     pub unanswered: &'a UnansweredSources,
 }
 
-/// The sources that were asked and have not answered: whom a caller names who waited in vain.
+/// The sources that were asked and have not answered; the error of a caller whose deadline passes
+/// names them.
 #[derive(Debug, Default)]
 pub struct UnansweredSources(Mutex<Vec<SourceIndex>>);
 
 impl UnansweredSources {
-    /// The sources of this moment.
+    /// The sources that have not answered by now.
     pub fn sources(&self) -> Vec<SourceIndex> {
         self.0.lock().clone()
     }

@@ -1,4 +1,4 @@
-//! All parts of one key, joined once.
+//! A dataset: all parts of one key, joined once into one JSON object.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::sources::{Part, Validator};
 /// One dataset. Cheap to clone: the parts and the body are shared.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// What `Bfb-Dataset` says.
+    /// The value of `Bfb-Dataset`.
     pub id: DatasetId,
     /// The parts, in the order of the domain's sources.
     pub parts: Arc<[Part]>,
     /// The parts as one JSON object, a member a source, each byte for byte as it came.
     pub body: Bytes,
-    /// The body, and the table of its parts behind it: what is stored.
+    /// The body, and the table of its parts behind it: the bytes that are stored.
     pub(super) buffer: Bytes,
-    /// How many rounds it took.
+    /// How many rounds its collection took.
     pub rounds: u32,
 }
 
@@ -33,7 +33,7 @@ impl DatasetId {
         Self(fastrand::u128(1..))
     }
 
-    /// In the order of its digits.
+    /// The bytes, in the order of the digits.
     pub(super) fn to_bytes(self) -> [u8; 16] {
         self.0.to_be_bytes()
     }
@@ -42,7 +42,7 @@ impl DatasetId {
         Self(u128::from_be_bytes(bytes))
     }
 
-    /// As [`fmt::Display`] wrote it.
+    /// Parses the text that [`fmt::Display`] wrote.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let digits =
             text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -60,10 +60,10 @@ impl Dataset {
     /// Joins `parts`, which stand in the order of the domain's sources.
     pub(crate) fn join(domain: &Domain, parts: Vec<Part>, rounds: u32) -> Self {
         let names = domain.sources.iter().map(|source| source.name.as_ref());
-        let table: usize =
+        let table_bytes_max: usize =
             parts.iter().map(|part| part.validator.as_bytes().len() + TABLE_LINE_BYTES_MAX).sum();
         let mut buffer =
-            join_members(names.zip(parts.iter().map(|part| part.json.as_ref())), table);
+            join_members(names.zip(parts.iter().map(|part| part.json.as_ref())), table_bytes_max);
         let body_bytes = buffer.len();
         write_table(parts.iter(), &mut buffer);
         let buffer = buffer.freeze();
@@ -77,8 +77,8 @@ impl Dataset {
     }
 }
 
-/// Parts as slices of the body that they were joined to, so that what is kept is held once: their
-/// sizes and validators, in the order of the domain's sources.
+/// The parts as slices of the body that they were joined to, so that their bytes are held once.
+/// `parts` has their sizes and validators, in the order of the domain's sources.
 pub(super) fn slice_parts(
     body: &Bytes,
     domain: &Domain,
@@ -86,7 +86,7 @@ pub(super) fn slice_parts(
 ) -> Arc<[Part]> {
     let mut end = 0;
     let sliced = domain.sources.iter().zip(parts).map(|(source, (size, validator))| {
-        // `{` or `,`, the name in quotes, a colon.
+        // Before it stand `{` or `,`, the name in quotes, and a colon.
         let start = end + source.name.len() + 4;
         end = start + size;
         Part { json: body.slice(start..end), validator }
@@ -94,14 +94,14 @@ pub(super) fn slice_parts(
     sliced.collect()
 }
 
-/// One JSON object of members that are valid JSON texts already, with room for so many bytes behind
-/// it. A name needs no escape: it is `[a-z0-9_-]`.
+/// One JSON object of members that are valid JSON texts already, in a buffer with `reserve` spare
+/// bytes. A name needs no escape: it is `[a-z0-9_-]`.
 fn join_members<'a>(
     members: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
-    room: usize,
+    reserve: usize,
 ) -> BytesMut {
     let size: usize = members.clone().map(|(name, json)| name.len() + json.len() + 4).sum();
-    let mut body = BytesMut::with_capacity(size + 2 + room);
+    let mut body = BytesMut::with_capacity(size + 2 + reserve);
     for (index, (name, json)) in members.enumerate() {
         body.put_u8(if index == 0 { b'{' } else { b',' });
         body.put_u8(b'"');

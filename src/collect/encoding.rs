@@ -1,8 +1,8 @@
-//! A dataset as bytes, for a tier that several processes share, and back.
+//! Encodes a dataset as bytes for Redis, which several processes share, and decodes it.
 //!
-//! A line of JSON (what it is called, where its parts end, their validators), then the dataset's
-//! body as it is. What is read back is checked as something that strangers may have written: it is
-//! a dataset of this plan, whole, or nothing.
+//! The format is a line of JSON (the dataset's id, the sizes of its parts, their validators), then
+//! the dataset's body as it is. Decoding trusts nothing, since other programs may write to Redis:
+//! it returns a whole dataset of this plan, or nothing.
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
@@ -15,8 +15,8 @@ use super::stored::StoredDataset;
 use crate::domain::Domain;
 use crate::sources::{VALIDATOR_BYTES_MAX, Validator};
 
-/// What the head of a dataset takes at most, and again for each part: a number, and a validator in
-/// JSON.
+/// The most bytes of the head of an encoded dataset, once and again for each part: a number, and a
+/// validator in JSON.
 const HEAD_BYTES_MAX: usize = 4 * VALIDATOR_BYTES_MAX;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,7 +47,8 @@ impl EncodedPart {
         Self { bytes, strong, weak }
     }
 
-    /// One that is longer than any that a source is believed proves nothing.
+    /// The validator. One that is longer than a source may send counts as none; `None`: it cannot
+    /// be read.
     fn validator(&self) -> Option<Validator> {
         let is_long = |tag: &String| tag.len() > VALIDATOR_BYTES_MAX;
         if self.strong.as_ref().is_some_and(is_long) || self.weak.as_ref().is_some_and(is_long) {
@@ -62,7 +63,7 @@ impl EncodedPart {
 }
 
 impl StoredDataset {
-    /// As bytes. A validator that is no text is left out: it proves less, and nothing wrong.
+    /// Encodes it. A validator that is no text is left out, which only costs a confirmation.
     pub fn encode(&self) -> Vec<u8> {
         let parts = self
             .parts()
@@ -79,9 +80,10 @@ impl StoredDataset {
 }
 
 impl Dataset {
-    /// From bytes; nothing if they are no dataset of `domain`'s plan.
+    /// Decodes a dataset; `None` if the bytes are no dataset of `domain`'s plan.
     pub fn decode(bytes: &Bytes, domain: &Domain) -> Option<Self> {
-        // Its head is read whole, into more memory than it takes as text.
+        // The head is parsed whole, into more memory than it takes as text, so its size is bounded
+        // first.
         let head_max = HEAD_BYTES_MAX * (domain.sources.len() + 1);
         let end = bytes.iter().take(head_max).position(|byte| *byte == b'\n')?;
         let head: EncodedHead = serde_json::from_slice(&bytes[..end]).ok()?;
@@ -108,7 +110,7 @@ impl Dataset {
     }
 }
 
-/// Whether a body is an object of these sources, in their order, with parts of these sizes.
+/// Whether a body is an object of the domain's sources, in their order, with parts of these sizes.
 fn is_body_of(body: &[u8], domain: &Domain, sizes: &[usize]) -> bool {
     if sizes.len() != domain.sources.len() || sizes.is_empty() {
         return false;
@@ -174,13 +176,15 @@ pub(super) mod tests {
     #[test]
     fn what_is_no_dataset_of_the_plan_is_nothing() {
         let two = domain(&["profile", "orders"]);
-        let frozen = StoredDataset::new(&dataset(&two)).encode();
-        assert!(Dataset::decode(&frozen.clone().into(), &domain(&["profile", "others"])).is_none());
-        assert!(Dataset::decode(&frozen.clone().into(), &domain(&["profile"])).is_none());
-        for cut in 0..frozen.len() {
-            assert!(Dataset::decode(&frozen[..cut].to_vec().into(), &two).is_none(), "{cut}");
+        let encoded = StoredDataset::new(&dataset(&two)).encode();
+        assert!(
+            Dataset::decode(&encoded.clone().into(), &domain(&["profile", "others"])).is_none()
+        );
+        assert!(Dataset::decode(&encoded.clone().into(), &domain(&["profile"])).is_none());
+        for cut in 0..encoded.len() {
+            assert!(Dataset::decode(&encoded[..cut].to_vec().into(), &two).is_none(), "{cut}");
         }
-        let text = String::from_utf8(frozen).unwrap();
+        let text = String::from_utf8(encoded).unwrap();
         for (from, to) in [
             ("1.10", "1.1x"),
             ("\"bytes\":11", "\"bytes\":10"),

@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 
 use super::{CollectError, Dataset};
 
-/// One set of counters a domain; clones share them.
+/// The counters of one domain; clones share them.
 #[derive(Debug, Clone)]
 pub struct CollectMetrics(Arc<CollectCounters>);
 
@@ -21,7 +21,7 @@ struct CollectCounters {
     rounds: Counter,
 }
 
-/// The families from which each domain takes its counters.
+/// The metric families from which each domain takes its counters.
 #[derive(Debug, Clone, Default)]
 pub struct CollectMetricFamilies {
     collections: Family<CollectResultLabels, Counter>,

@@ -1,9 +1,8 @@
 //! All parts of one key, or nothing; and, where the domain asks for it, from one instant.
 //!
 //! A [`Collector`] is a plan made once from a domain and run for each key. It promises *Complete*
-//! (every part, or one failure that names its source) and *Snapshot* (`rounds.rs`). How one source
-//! is asked, retried and bounded is the business of `sources`; what becomes of a dataset is the
-//! business of whoever asked.
+//! (every part, or one failure that names its source) and *Snapshot* (`rounds.rs`). Requests to one
+//! source, their retries and bounds are left to `sources`; keeping a dataset is left to `cache`.
 
 mod context;
 mod dataset;
@@ -40,22 +39,21 @@ pub struct Collector {
     metrics: CollectMetrics,
 }
 
-/// What the caller of a collection wants beyond the key.
+/// The options of a collection, beside the key.
 #[derive(Debug, Clone)]
 pub struct CollectOptions {
-    /// Ask the sources with `Cache-Control: no-cache`.
+    /// Send `Cache-Control: no-cache` to the sources.
     pub no_cache: bool,
     /// The trace that the requests belong to.
     pub trace: TraceContext,
-    /// The parts of an earlier dataset of this key: sources are asked whether theirs is still
-    /// current.
+    /// The parts of an earlier dataset of this key, whose validators are sent to the sources.
     pub previous_parts: Option<Arc<[Part]>>,
-    /// When it must have ended; by itself, the domain's deadline from its start.
+    /// When it must have ended; `None`: the domain's deadline, counted from its start.
     pub deadline: Option<Instant>,
 }
 
 impl CollectOptions {
-    /// For nobody in particular: a trace of its own, nothing known.
+    /// The options of a collection without a caller: a trace of its own, no earlier parts.
     pub fn without_caller() -> Self {
         Self {
             no_cache: false,
@@ -66,16 +64,16 @@ impl CollectOptions {
     }
 }
 
-/// Why there is no dataset.
+/// The reason for which there is no dataset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollectError {
     /// A source whose `missing` is `not-found` answered 404.
     #[error("{source_name} knows no such key")]
     NotFound {
-        /// The source that said so.
+        /// The source that answered 404.
         source_name: Arc<str>,
     },
-    /// At least one part could not be had.
+    /// At least one part could not be fetched.
     #[error("{}", join_failures(.failures))]
     Failed {
         /// Never empty; several only where they failed at the same time.
@@ -83,16 +81,16 @@ pub enum CollectError {
         /// Whether the deadline of the dataset had passed.
         deadline_passed: bool,
     },
-    /// There was no room for it.
+    /// The process is full.
     #[error("{detail}")]
     Overloaded {
-        /// What is full.
+        /// What is full, as text.
         detail: String,
     },
 }
 
 impl CollectError {
-    /// The process holds as much memory as it may.
+    /// The error where the process holds as much memory as it may.
     pub fn no_memory() -> Self {
         Self::Overloaded { detail: NO_MEMORY.to_owned() }
     }
@@ -109,7 +107,7 @@ impl Collector {
         Self { domain, clients, metrics }
     }
 
-    /// The domain it collects.
+    /// The domain that it collects.
     pub fn domain(&self) -> &Arc<Domain> {
         &self.domain
     }
@@ -119,8 +117,8 @@ impl Collector {
         &self.clients
     }
 
-    /// Collects one dataset, in the memory of `work`. Dropping the future cancels every request
-    /// still under way.
+    /// Collects one dataset, in the memory of `work`. Dropping the future cancels every request in
+    /// flight.
     pub async fn collect(
         &self,
         key: &str,
@@ -130,7 +128,8 @@ impl Collector {
         let started = Instant::now();
         let deadline = options.deadline.unwrap_or(started + self.domain.deadline);
         let mut run = rounds::CollectionRun::new(self, key, options, work, deadline);
-        // The clients keep the deadline themselves; a moment later it is kept for them.
+        // The clients keep the deadline themselves; the grace lets them name the source that missed
+        // it.
         let result =
             match tokio::time::timeout_at(deadline + DEADLINE_GRACE, run.collect_dataset()).await {
                 Ok(result) => result,
@@ -141,7 +140,7 @@ impl Collector {
         (result, timeline)
     }
 
-    /// What a caller is told whose deadline passed while the collection that it waited for had no
+    /// The error of a caller whose deadline passed while the collection that it waited for had no
     /// answer of these sources. If there are none, no source has failed.
     pub fn deadline_error(&self, unanswered: &[SourceIndex]) -> CollectError {
         let deadline = format!("the dataset's deadline of {} ms", self.domain.deadline.as_millis());
@@ -166,5 +165,5 @@ impl Collector {
     }
 }
 
-/// How much longer than the deadline a client may take to say that the deadline has passed.
+/// How much longer than the deadline a client may take to report that the deadline has passed.
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(20);

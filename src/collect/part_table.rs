@@ -1,7 +1,7 @@
 //! The table of a dataset's parts, which stands behind the body of a stored dataset.
 //!
-//! It has a line for each part: the size of its JSON, then the size of its validator and its kind in
-//! one number, then the validator. Numbers are LEB128.
+//! It has a line for each part: the size of the part's JSON, then the size and the kind of its
+//! validator in one number, then the validator. Numbers are LEB128.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::HeaderValue;

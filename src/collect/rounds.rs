@@ -1,13 +1,14 @@
 //! One run of the plan: the first collect, and the rounds that make it a snapshot.
 //!
-//! Round 1 asks every source as soon as the parts that its URL names are there. In `snapshot` mode
-//! a further round, begun after the last part has arrived, asks every source again. If nothing
-//! changed, every part was current at the instant between the two: each was read before it and
-//! confirmed after it, and no part changes and changes back in between (the assumption that the
-//! documentation names). If any part changed, it and what depends on it are taken anew, and *every*
-//! part is confirmed in one more round; after the last allowed round the key is contended.
+//! Round 1 asks every source as soon as the parts that its URL names have arrived. In `snapshot`
+//! mode a further round, begun after the last part has arrived, asks every source again. If no part
+//! changed, every part was current at the instant between the two rounds: each was read before that
+//! instant and confirmed after it, and no part changes and changes back in between (an assumption
+//! that the documentation states). If a part changed, it and the parts that depend on it are
+//! fetched anew, and *every* part is confirmed in one more round; after the last allowed round the
+//! key is contended.
 //!
-//! One failure cancels what is left: dropping the questions drops their requests.
+//! One failure cancels the rest: dropping the futures drops their requests.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,12 +36,12 @@ pub(super) struct CollectionRun<'c> {
     parts: Vec<Option<Part>>,
     /// The parts of an earlier dataset, for the first round.
     previous_parts: Option<Arc<[Part]>>,
-    /// When each source that has not answered yet was asked.
+    /// When each source was asked; `None` once it has answered.
     asked_at: Vec<Option<Instant>>,
     steps: Vec<TimelineStep>,
 }
 
-/// How one question ended.
+/// The result of asking one source.
 struct SourceResult {
     source: SourceIndex,
     result: Result<SourceAnswer, SourceError>,
@@ -81,15 +82,15 @@ impl<'c> CollectionRun<'c> {
         }
         let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
         let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
-        // The body is a copy of the parts, which go once it is made. Both were reserved as the
-        // parts came.
+        // The body is a copy of the parts, which are dropped once it is made. The memory of both
+        // was reserved as the parts arrived.
         let dataset = Dataset::join(&self.collector.domain, parts, self.round);
         self.context.memory.give_back(bytes);
         Ok(dataset)
     }
 
-    /// The most rounds of a snapshot; `None` where the first collect is enough. One answer of one
-    /// source is a snapshot as it is; one source's several pages are several answers.
+    /// The most rounds of a snapshot; `None` where the first round is enough. One answer of one
+    /// source is a snapshot as it is; several pages of one source are several answers.
     fn rounds_needed(&self) -> Option<u32> {
         let Atomicity::Snapshot { rounds } = self.collector.domain.atomicity else { return None };
         match self.collector.domain.sources.as_slice() {
@@ -112,7 +113,7 @@ impl<'c> CollectionRun<'c> {
         }
     }
 
-    /// Takes the parts marked in `stale` anew, each as soon as what it needs is there.
+    /// Fetches the parts marked in `stale`, each as soon as the parts that it needs have arrived.
     async fn fetch_parts(&mut self, stale: Vec<bool>) -> Result<(), CollectError> {
         let mut waiting = stale;
         for (part, stale) in self.parts.iter_mut().zip(&waiting) {
@@ -150,8 +151,8 @@ impl<'c> CollectionRun<'c> {
         }
     }
 
-    /// Asks every source whether its part is still current; returns which changed (their new parts
-    /// are in place).
+    /// Asks every source whether its part is still current; replaces the parts that changed, and
+    /// returns which did.
     async fn confirm(&mut self) -> Result<Vec<bool>, CollectError> {
         let mut pending = FuturesUnordered::new();
         for index in 0..self.parts.len() {
@@ -184,26 +185,27 @@ impl<'c> CollectionRun<'c> {
         let has = |needed: &SourceIndex| self.parts[needed.0].is_some();
         let sources = self.collector.domain.sources.iter().enumerate();
         sources
-            .filter(|(i, s)| waiting[*i] && s.needs.iter().all(has))
-            .map(|(i, _)| SourceIndex(i))
+            .filter(|(index, source)| waiting[*index] && source.needs.iter().all(has))
+            .map(|(index, _)| SourceIndex(index))
             .collect()
     }
 
-    /// What depends, over however many steps, on a part that changed.
+    /// The parts that depend, directly or over other parts, on a part that changed.
     fn dependants(&self, changed: &[bool]) -> Vec<bool> {
         let sources = &self.collector.domain.sources;
         let mut stale = vec![false; sources.len()];
-        // The sources form a DAG, so its longest path bounds the passes.
+        // The sources form a DAG, so the length of its longest path bounds the passes.
         for _ in 0..sources.len() {
             for (index, source) in sources.iter().enumerate() {
-                stale[index] |= source.needs.iter().any(|n| changed[n.0] || stale[n.0]);
+                stale[index] |=
+                    source.needs.iter().any(|needed| changed[needed.0] || stale[needed.0]);
             }
         }
         stale
     }
 
-    /// The part of an earlier dataset that a source may confirm in the first round: only if it was
-    /// asked the very same.
+    /// The part of an earlier dataset that a source may confirm in the first round: only if the
+    /// request has the same URL as it had then.
     fn previous_part(&self, source: SourceIndex) -> Option<Part> {
         let before = self.previous_parts.as_ref().filter(|_| self.round == 1)?;
         let previous_target = self.request_target(source, |needed| before.get(needed.0)).ok()?;
@@ -221,8 +223,8 @@ impl<'c> CollectionRun<'c> {
         render(self.collector.source_name(source), template, self.key, named)
     }
 
-    /// Asks one source, with what is known of its part. The future borrows only the plan, so that
-    /// the run can go on.
+    /// Asks one source, with the validator of the part that is known. The future borrows only the
+    /// plan, so that the run can go on.
     fn ask_source(
         &mut self,
         source: SourceIndex,
@@ -232,8 +234,9 @@ impl<'c> CollectionRun<'c> {
         self.context.unanswered.add(source);
         let client = &self.collector.clients[source.0];
         let target = self.request_target(source, |needed| self.parts[needed.0].as_ref());
-        let (deadline, no_cache, trace) =
-            (self.deadline, self.options.no_cache, self.options.trace.clone());
+        let deadline = self.deadline;
+        let no_cache = self.options.no_cache;
+        let trace = self.options.trace.clone();
         let CollectContext { memory, outstanding, .. } = self.context;
         async move {
             let mut attempts = Vec::new();
@@ -242,7 +245,7 @@ impl<'c> CollectionRun<'c> {
                     let known = known.as_ref();
                     let request = PartRequest {
                         target,
-                        known,
+                        known_part: known,
                         no_cache,
                         deadline,
                         trace: &trace,
@@ -252,7 +255,7 @@ impl<'c> CollectionRun<'c> {
                     client.fetch(request, &mut attempts).await
                 }
                 Err(failure) => {
-                    client.note(failure);
+                    client.count_failure(failure);
                     Err(failure.clone())
                 }
             };
@@ -295,7 +298,7 @@ impl<'c> CollectionRun<'c> {
         CollectError::NotFound { source_name: self.collector.source_name(source).clone() }
     }
 
-    /// The failure, and those of the questions that had ended as well.
+    /// The error with this failure and those of the other sources that have failed by now.
     fn collect_failures<F>(
         &mut self,
         first: SourceError,
@@ -318,7 +321,7 @@ impl<'c> CollectionRun<'c> {
         CollectError::Failed { failures, deadline_passed }
     }
 
-    /// Every source that was asked and has not answered: the deadline has passed.
+    /// The error where the deadline has passed: a timeout of every source that has not answered.
     pub(super) fn deadline_error(&mut self) -> CollectError {
         CollectError::Failed { failures: self.timeout_failures(), deadline_passed: true }
     }
@@ -344,7 +347,7 @@ impl<'c> CollectionRun<'c> {
         let mut failures = Vec::new();
         for (index, _) in changed.iter().enumerate().filter(|(_, changed)| **changed) {
             let failure = self.source_failure(SourceIndex(index), Reason::Changed, detail.clone());
-            self.collector.clients[index].note(&failure);
+            self.collector.clients[index].count_failure(&failure);
             failures.push(failure);
         }
         CollectError::Failed { failures, deadline_passed: false }

@@ -1,4 +1,4 @@
-//! A dataset at rest: its bytes in as little memory as their number allows.
+//! A stored dataset: a dataset in as little memory as its bytes allow.
 //!
 //! One run of bytes holds the body and, behind it, the table of the parts that `part_table` writes
 //! and reads. The buffers that the parts were read into, a connection's among them, are not kept
@@ -14,20 +14,20 @@ use crate::domain::Domain;
 use crate::resources::StoredBytes;
 use crate::sources::Validator;
 
-/// One dataset at rest.
+/// One stored dataset.
 #[derive(Debug, Clone)]
 pub struct StoredDataset {
     /// [`DatasetId`] as bytes, which need no alignment.
     id: [u8; 16],
     data: StoredBytes,
-    /// How much of `data` is the table: at most about a kibibyte a source.
+    /// The bytes of `data` that are the table: at most about a kibibyte a source.
     table_bytes: u32,
-    /// Not zero, so that an answer that is no dataset takes no room to say so.
+    /// Not zero, so that an enum around this struct takes no more memory than it does.
     rounds: NonZeroU32,
 }
 
 impl StoredDataset {
-    /// Stores a dataset. Nothing else of its buffer is kept.
+    /// Stores a dataset. The rest of its buffer is not kept.
     pub fn new(dataset: &Dataset) -> Self {
         let table_bytes = dataset.buffer.len() - dataset.body.len();
         Self {
@@ -38,12 +38,12 @@ impl StoredDataset {
         }
     }
 
-    /// What `Bfb-Dataset` says.
+    /// The value of `Bfb-Dataset`.
     pub fn id(&self) -> DatasetId {
         DatasetId::from_bytes(self.id)
     }
 
-    /// How many rounds it took.
+    /// How many rounds its collection took.
     pub fn rounds(&self) -> u32 {
         self.rounds.get()
     }
@@ -60,7 +60,7 @@ impl StoredDataset {
 
     /// Whether [`Self::body`] makes a copy.
     pub fn body_copies(&self) -> bool {
-        self.data.copies()
+        self.data.is_copied_by_slice()
     }
 
     /// The dataset as it was collected; `domain` is of the plan that collected it.
@@ -76,7 +76,7 @@ impl StoredDataset {
         read_table(self.data.slice(self.body_bytes(), self.data.len()))
     }
 
-    /// What it takes of memory beside itself, in bytes.
+    /// The bytes of memory that it takes beside the struct itself.
     pub fn weight(&self) -> usize {
         self.data.weight()
     }

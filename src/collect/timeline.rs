@@ -1,5 +1,5 @@
-//! What a collection did and when: the one record behind `--explain`, `Server-Timing` and exported
-//! spans.
+//! The record of a collection's requests and their times, for `--explain`, `Server-Timing` and
+//! exported spans.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use tokio::time::Instant;
 
 use crate::sources::{Attempt, Reason};
 
-/// One collection as it went.
+/// The record of one collection.
 #[derive(Debug, Clone)]
 pub struct Timeline {
     /// When it began.
     pub started: Instant,
     /// How long it took.
     pub took: Duration,
-    /// One a source and round, in the order in which they ended.
+    /// One step a source and round, in the order in which they ended.
     pub steps: Vec<TimelineStep>,
 }
 
 impl Timeline {
-    /// Of an answer for which no source was asked, up to now.
+    /// The timeline, up to now, of an answer for which no source was asked.
     pub fn without_steps(started: Instant) -> Self {
         Self { started, took: started.elapsed(), steps: Vec::new() }
     }
 }
 
-/// One question to one source, retries included.
+/// One request to one source, with its retries.
 #[derive(Debug, Clone)]
 pub struct TimelineStep {
     /// The source.
     pub source: Arc<str>,
-    /// The round: 1 is the first collect.
+    /// The round, counted from 1.
     pub round: u32,
     /// When it began, since the timeline's start.
     pub offset: Duration,
@@ -39,7 +39,7 @@ pub struct TimelineStep {
     pub took: Duration,
     /// How it ended.
     pub outcome: StepOutcome,
-    /// The requests made.
+    /// The attempts: each request that was sent.
     pub attempts: Vec<Attempt>,
 }
 
@@ -50,14 +50,14 @@ pub enum StepOutcome {
     Part,
     /// The known part is still current.
     Unchanged,
-    /// There is no such key.
+    /// The source has no such key.
     NotFound,
-    /// No part.
+    /// The source gave no part.
     Failed(Reason),
 }
 
 impl StepOutcome {
-    /// One word for people and labels.
+    /// The text in reports and labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Part => "part",

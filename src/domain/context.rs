@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
         hint: impl Into<String>,
     ) {
         // Places are dear: none is sought for a problem that is not kept.
-        let span = if self.full() { at.span.clone() } else { self.place(at, range) };
+        let span = if self.is_full() { at.span.clone() } else { self.place(at, range) };
         self.problem(span, message, expected, hint);
     }
 
@@ -87,13 +87,13 @@ impl<'a> Context<'a> {
     }
 
     /// Whether further problems are only counted.
-    pub(super) fn full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.problems.is_full()
     }
 
     /// Whether a further problem is only counted; it is, then. For those whose words would take
     /// time, and of which there may be as many as a file has lines.
-    pub(super) fn only_counts(&mut self) -> bool {
+    pub(super) fn count_if_full(&mut self) -> bool {
         self.problems.omit_if_full()
     }
 

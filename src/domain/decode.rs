@@ -35,16 +35,16 @@ pub(super) const MAX_DEADLINE: Duration = Duration::from_mins(5);
 const MAX_TTL: Duration = Duration::from_hours(365 * 24);
 
 const DOMAIN_NAME: NameRule = NameRule {
-    what: "domain",
+    subject: "domain",
     first: |c| c.is_ascii_lowercase(),
-    then: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'),
+    rest: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'),
     expected: "a lower-case letter, then lower-case letters, digits, `_` or `-`",
     example: "customer",
 };
 
 /// A domain, and where the things stand that may clash with other files.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
+pub(super) struct CheckedFile {
     pub(super) domain: Arc<Domain>,
     /// Where its name stands.
     pub(super) name: Range<usize>,
@@ -60,7 +60,11 @@ pub fn parse(file: &Path, text: &str, world: World<'_>) -> Result<Domain, Vec<Pr
 }
 
 /// The same, with the places that a check across files needs.
-pub(super) fn check(file: &Path, text: &str, world: World<'_>) -> Result<Checked, Vec<Problem>> {
+pub(super) fn check(
+    file: &Path,
+    text: &str,
+    world: World<'_>,
+) -> Result<CheckedFile, Vec<Problem>> {
     if text.len() > MAX_FILE {
         let hint = "check that it is the right file: a domain file is a page or two";
         return Err(vec![Problem::of_file(file, "the file is too large", "at most 1 MiB", hint)]);
@@ -76,9 +80,9 @@ pub(super) fn check(file: &Path, text: &str, world: World<'_>) -> Result<Checked
     }
 }
 
-fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<Checked> {
+fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<CheckedFile> {
     let fields = Fields::of(context, root, "a domain file", DOMAIN_KEYS)?;
-    let name_field = fields.need(
+    let name_field = fields.require(
         context,
         "domain",
         "the file",
@@ -90,16 +94,16 @@ fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<Checked> {
         let name = name(context, at.span, &at.scalar.text, hidden.as_deref(), DOMAIN_NAME)?;
         Some((name, at.span.clone()))
     });
-    let key = fields.get("key").map_or_else(any_key, |field| pattern(context, field));
+    let key = fields.get("key").map_or_else(any_key, |field| key_pattern(context, field));
     let sources = fields
-        .need(context, "sources", "the file", "say where the data comes from")
+        .require(context, "sources", "the file", "say where the data comes from")
         .and_then(|field| source::sources(context, field.node));
     let atomicity = atomicity(context, &fields);
     let deadline = fields.get("deadline").map_or(Some(Duration::from_secs(2)), |field| {
         duration(context, field, Duration::from_millis(1)..=MAX_DEADLINE)
     });
     let versions = fields
-        .need(
+        .require(
             context,
             "versions",
             "the file",
@@ -118,10 +122,10 @@ fn domain(context: &mut Context<'_>, root: &TreeNode) -> Option<Checked> {
         deadline: deadline?,
         versions,
         cache: cache?,
-        plan: plan::none(),
+        plan: plan::placeholder(),
     };
-    domain.plan = plan::of(&domain);
-    Some(Checked { domain: Arc::new(domain), name: name_span, paths })
+    domain.plan = plan::fingerprint(&domain);
+    Some(CheckedFile { domain: Arc::new(domain), name: name_span, paths })
 }
 
 /// What holds where the file has no `key`: any text that is one segment whoever decodes it.
@@ -132,7 +136,7 @@ fn any_key() -> Option<KeyPattern> {
     Some(KeyPattern { text: ANY_KEY.into(), anchored })
 }
 
-fn pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
+fn key_pattern(context: &mut Context<'_>, field: Field<'_>) -> Option<KeyPattern> {
     let at = text(context, field.node, "a regular expression")?;
     let text = at.scalar.text.as_str();
     if text.len() > MAX_PATTERN_TEXT {

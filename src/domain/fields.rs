@@ -38,14 +38,14 @@ impl<'n> Fields<'n> {
     ) -> Option<Self> {
         let entries = mapping(context, node, what)?;
         for (key, _) in entries.iter().filter(|(key, _)| !allowed.contains(&key.text.as_str())) {
-            if context.only_counts() {
+            if context.count_if_full() {
                 continue;
             }
             let (expected, hint) = match nearest(&key.text, allowed.iter().copied()) {
                 Some(near) => (format!("`{near}`"), format!("did you mean `{near}`?")),
                 None => (
                     format!("a key of {what}"),
-                    format!("the keys of {what} are {}", list(allowed)),
+                    format!("the keys of {what} are {}", list_quoted(allowed)),
                 ),
             };
             let message = format!("{} is not a key of {what}", quote(&key.text));
@@ -61,7 +61,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn need(
+    pub(super) fn require(
         &self,
         context: &mut Context<'_>,
         name: &str,
@@ -89,7 +89,7 @@ pub(super) fn mapping<'n>(
 ) -> Option<&'n [(TreeKey, TreeNode)]> {
     match &node.value {
         TreeValue::Map(entries) => Some(entries),
-        _ => mismatch(
+        _ => report_mismatch(
             context,
             node,
             &format!("{what} as a mapping"),
@@ -99,12 +99,12 @@ pub(super) fn mapping<'n>(
 }
 
 /// Words in backticks with commas between.
-pub(super) fn list(words: &[&str]) -> String {
+pub(super) fn list_quoted(words: &[&str]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What stands there, in words.
-fn found(node: &TreeNode) -> String {
+fn describe_found(node: &TreeNode) -> String {
     match &node.value {
         TreeValue::List(_) => "a list".into(),
         TreeValue::Map(_) => "a mapping".into(),
@@ -120,14 +120,14 @@ fn found(node: &TreeNode) -> String {
 }
 
 /// Reports a value of the wrong type.
-fn mismatch<T>(
+fn report_mismatch<T>(
     context: &mut Context<'_>,
     node: &TreeNode,
     expected: &str,
     hint: &str,
 ) -> Option<T> {
     if !FieldPlace::of(node).is_some_and(|at| at.scalar.broken) {
-        let message = format!("mismatched types: found {}", found(node));
+        let message = format!("mismatched types: found {}", describe_found(node));
         context.problem(node.span.clone(), message, expected, hint);
     }
     None
@@ -164,7 +164,7 @@ pub(super) fn text<'n>(
     expected: &str,
 ) -> Option<FieldPlace<'n>> {
     let Some(at) = FieldPlace::of(node) else {
-        return mismatch(context, node, expected, "put it in quotes if it is meant as text");
+        return report_mismatch(context, node, expected, "put it in quotes if it is meant as text");
     };
     let typed = at.scalar.plain && (is_number(&at.scalar.text) || is_bool(&at.scalar.text));
     if at.scalar.broken {
@@ -176,7 +176,7 @@ pub(super) fn text<'n>(
         } else {
             "write a value, or remove the key"
         };
-        return mismatch(context, node, expected, hint);
+        return report_mismatch(context, node, expected, hint);
     }
     Some(at)
 }
@@ -190,7 +190,7 @@ pub(super) fn any_text<'n>(
     match FieldPlace::of(node) {
         Some(at) if at.scalar.broken => None,
         Some(at) if !(at.scalar.plain && is_null(&at.scalar.text)) => Some(at),
-        _ => mismatch(context, node, expected, "write one value, or remove the key"),
+        _ => report_mismatch(context, node, expected, "write one value, or remove the key"),
     }
 }
 
@@ -203,13 +203,20 @@ pub(super) fn number(
     let expected = format!("a whole number from {} to {}", within.start(), within.end());
     let node = field.node;
     let hint = "write digits alone, without quotes and without a unit";
-    let Some(at) = FieldPlace::of(node) else { return mismatch(context, node, &expected, hint) };
+    let Some(at) = FieldPlace::of(node) else {
+        return report_mismatch(context, node, &expected, hint);
+    };
     let text = &at.scalar.text;
     if !at.scalar.plain && is_number(text) {
-        return mismatch(context, node, &expected, "remove the quotes: in quotes it is a text");
+        return report_mismatch(
+            context,
+            node,
+            &expected,
+            "remove the quotes: in quotes it is a text",
+        );
     }
     if !at.scalar.plain || !is_number(text) {
-        return mismatch(context, node, &expected, hint);
+        return report_mismatch(context, node, &expected, hint);
     }
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     if let Some(number) = unsigned.parse().ok().filter(|number| within.contains(number)) {
@@ -220,8 +227,8 @@ pub(super) fn number(
     let below =
         text.starts_with('-') || unsigned.parse().is_ok_and(|number: u32| number < *within.start());
     let (message, hint) = match (whole, below) {
-        (true, true) => ("is out of range", bound("least", within.start())),
-        (true, false) => ("is out of range", bound("most", within.end())),
+        (true, true) => ("is out of range", bound_hint("least", within.start())),
+        (true, false) => ("is out of range", bound_hint("most", within.end())),
         (false, _) => ("is not a whole number", "round it, and write digits alone".to_owned()),
     };
     let hint = format!("{hint}, or leave out `{name}` for its default");
@@ -230,7 +237,7 @@ pub(super) fn number(
 }
 
 /// What to write in place of a value out of bounds.
-fn bound(which: &str, bound: impl Display) -> String {
+fn bound_hint(which: &str, bound: impl Display) -> String {
     format!("the {which} is `{bound}`: write that")
 }
 
@@ -267,13 +274,13 @@ pub(super) fn duration(
     match humantime::parse_duration(text) {
         Ok(duration) if within.contains(&duration) => Some(duration),
         Ok(duration) => {
-            let least = in_words(*within.start());
-            let most = in_words(*within.end());
+            let least = format_bound(*within.start());
+            let most = format_bound(*within.end());
             let message = if duration.is_zero() { "cannot be zero" } else { "is out of range" };
             let hint = if duration < *within.start() {
-                bound("least", &least)
+                bound_hint("least", &least)
             } else {
-                bound("most", &most)
+                bound_hint("most", &most)
             };
             let hint = format!("{hint}, or leave out `{name}` for its default");
             context.problem(
@@ -296,7 +303,7 @@ const UNITS: &str = "write whole numbers, each with its unit: `ms`, `s`, `m`, `h
                      `1h 30m` is one and a half hours";
 
 /// A bound as one would write it: in the largest unit that it is a whole number of.
-fn in_words(duration: Duration) -> String {
+fn format_bound(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match duration.subsec_millis() {
         0 if seconds == 0 => "0s".into(),
@@ -322,7 +329,7 @@ pub(super) fn size(context: &mut Context<'_>, field: Field<'_>, most: u32) -> Op
     if found.is_none() {
         let most = bytesize::ByteSize(most.into()).to_string().replace(".0 ", "");
         let name = &field.key.text;
-        let hint = if size.0 == 0 { bound("least", "1B") } else { bound("most", &most) };
+        let hint = if size.0 == 0 { bound_hint("least", "1B") } else { bound_hint("most", &most) };
         let hint = format!("{hint}, or leave out `{name}` for its default");
         context.problem(
             at.span.clone(),
@@ -372,11 +379,11 @@ pub(super) fn date(context: &mut Context<'_>, field: Field<'_>) -> Option<time::
 #[derive(Clone, Copy)]
 pub(super) struct NameRule {
     /// What it names.
-    pub(super) what: &'static str,
+    pub(super) subject: &'static str,
     /// Whether a character may stand at the beginning.
     pub(super) first: fn(char) -> bool,
     /// Whether a character may stand after that.
-    pub(super) then: fn(char) -> bool,
+    pub(super) rest: fn(char) -> bool,
     /// Both, in words.
     pub(super) expected: &'static str,
     /// A good one.
@@ -384,7 +391,7 @@ pub(super) struct NameRule {
 }
 
 /// The longest name, in bytes.
-const LONGEST: usize = 63;
+const NAME_MAX_LEN: usize = 63;
 
 /// Checks a name against its rule; `hidden` is shown for one that came from the environment.
 pub(super) fn name(
@@ -394,19 +401,19 @@ pub(super) fn name(
     hidden: Option<&str>,
     rule: NameRule,
 ) -> Option<Arc<str>> {
-    if text.starts_with(rule.first) && text.chars().all(rule.then) && text.len() <= LONGEST {
+    if text.starts_with(rule.first) && text.chars().all(rule.rest) && text.len() <= NAME_MAX_LEN {
         return Some(text.into());
     }
-    let what = rule.what;
+    let what = rule.subject;
     let message = match text.len() {
         0 => format!("the name of a {what} is empty"),
-        64.. => format!("the name of a {what} is longer than {LONGEST} characters"),
+        64.. => format!("the name of a {what} is longer than {NAME_MAX_LEN} characters"),
         _ => format!(
             "{} cannot be the name of a {what}",
             hidden.map_or_else(|| quote(text), str::to_owned)
         ),
     };
-    let hint = match nearby(text, rule).filter(|_| hidden.is_none()) {
+    let hint = match suggest_name(text, rule).filter(|_| hidden.is_none()) {
         Some(nearby) => format!("write `{nearby}`"),
         None => format!("choose a short one, such as `{}`", rule.example),
     };
@@ -415,10 +422,10 @@ pub(super) fn name(
 }
 
 /// What a name would be with its signs and letters made to fit.
-fn nearby(text: &str, rule: NameRule) -> Option<String> {
-    let fitting = |c: char| if (rule.then)(c) { c } else { c.to_ascii_lowercase() };
-    let fitting = text.trim().chars().map(fitting).map(|c| if (rule.then)(c) { c } else { '-' });
+fn suggest_name(text: &str, rule: NameRule) -> Option<String> {
+    let fitting = |c: char| if (rule.rest)(c) { c } else { c.to_ascii_lowercase() };
+    let fitting = text.trim().chars().map(fitting).map(|c| if (rule.rest)(c) { c } else { '-' });
     let fitting: String = fitting.skip_while(|c| !(rule.first)(*c)).collect();
     let fitting = fitting.trim_end_matches('-');
-    (1..=LONGEST).contains(&fitting.len()).then(|| fitting.to_owned())
+    (1..=NAME_MAX_LEN).contains(&fitting.len()).then(|| fitting.to_owned())
 }

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::model::{Domain, SourceIndex};
 
 /// Reports the cycles among the sources; each source is on one of them at most once.
-pub(super) fn acyclic(
+pub(super) fn check_acyclic(
     context: &mut Context<'_>,
     names: &[&str],
     needs: &[&[(SourceIndex, Range<usize>)]],
@@ -50,7 +50,7 @@ fn visit(
         seen.push(*next);
         if state[*next] == VisitState::OnPath {
             good = false;
-            report(context, names, path, *next, place);
+            report_cycle(context, names, path, *next, place);
         } else {
             good &= visit(context, names, needs, *next, path, state);
         }
@@ -60,7 +60,7 @@ fn visit(
     good
 }
 
-fn report(
+fn report_cycle(
     context: &mut Context<'_>,
     names: &[&str],
     path: &[usize],

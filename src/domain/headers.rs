@@ -87,7 +87,7 @@ fn header_value(
     sources: &[&str],
 ) -> Option<FixedHeader> {
     let before = context.count();
-    reference::refuse(context, node, sources, "a header");
+    reference::report_references(context, node, sources, "a header");
     if context.count() > before {
         return None;
     }

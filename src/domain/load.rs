@@ -14,9 +14,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 
 use super::context::Context;
-use super::decode::{self, Checked, MAX_FILE};
+use super::decode::{self, CheckedFile, MAX_FILE};
 use super::model::Domains;
-use super::version::{APART, overlap};
+use super::version::{DISTINCT_PATH, paths_overlap};
 use super::world::World;
 use crate::diagnostics::{Problem, io_error_hint, io_error_text};
 
@@ -37,7 +37,7 @@ pub struct Loaded {
     domains: Domains,
     problems: Vec<Problem>,
     /// Whether `files` are what the paths name; not where a path is missing.
-    listed: bool,
+    is_listed: bool,
 }
 
 /// One file.
@@ -46,7 +46,7 @@ struct LoadedFile {
     /// What it says now; `None`: it cannot be read.
     text: Option<Arc<str>>,
     /// The other files that it led to (`NAME_FILE`, `schema`), and what they said.
-    led_to: BTreeMap<PathBuf, FileDigest>,
+    dependencies: BTreeMap<PathBuf, FileDigest>,
     /// What it says, if that is right, before it is held against the other files.
     current: Result<ValidFile, Vec<Problem>>,
     /// The version in force: not the current one where that is broken.
@@ -56,7 +56,7 @@ struct LoadedFile {
 /// A version of a file that is right in itself.
 #[derive(Debug, Clone)]
 struct ValidFile {
-    checked: Checked,
+    checked: CheckedFile,
     text: Arc<str>,
 }
 
@@ -96,7 +96,7 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
 fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
     let found = std::fs::metadata(path)?;
     if !found.is_dir() {
-        return regular(&found).map(|()| vec![path.into()]);
+        return require_regular_file(&found).map(|()| vec![path.into()]);
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
@@ -119,10 +119,10 @@ fn files_of(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// device may do something.
 pub fn read_text(path: &Path) -> io::Result<String> {
     // Before it is opened, for what it is; and after, in case it was another a moment ago.
-    regular(&std::fs::metadata(path)?)?;
+    require_regular_file(&std::fs::metadata(path)?)?;
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    regular(&file.metadata()?)?;
+    require_regular_file(&file.metadata()?)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     // Before it is looked at as text: the bound may fall into the middle of a letter.
@@ -133,7 +133,7 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 }
 
 /// Refuses all but regular files.
-fn regular(found: &std::fs::Metadata) -> io::Result<()> {
+fn require_regular_file(found: &std::fs::Metadata) -> io::Result<()> {
     let kind = found.file_type();
     let what = match () {
         () if kind.is_file() => return Ok(()),
@@ -180,13 +180,12 @@ impl Loaded {
     /// Whether a reload would give the same again: every file, and every file that it led to, says
     /// what it said.
     pub fn is_current(&self, paths: &[PathBuf], world: World<'_>) -> bool {
-        let Ok(files) = files(paths) else { return !self.listed };
-        self.listed
+        let Ok(files) = files(paths) else { return !self.is_listed };
+        self.is_listed
             && self.files.keys().eq(files.iter())
-            && self
-                .files
-                .iter()
-                .all(|(file, entry)| entry.text == text_of(file) && entry.same_led_to(world))
+            && self.files.iter().all(|(file, entry)| {
+                entry.text == current_text(file) && entry.has_same_dependencies(world)
+            })
     }
 
     /// Reads the files again. A file that did not change keeps its very [`Domain`](super::Domain);
@@ -196,17 +195,17 @@ impl Loaded {
     pub fn reload(&self, paths: &[PathBuf], world: World<'_>) -> Self {
         let files = match files(paths) {
             Ok(files) => files,
-            Err(problems) => return Self { problems, listed: false, ..self.clone() },
+            Err(problems) => return Self { problems, is_listed: false, ..self.clone() },
         };
         let entries = files.into_iter().map(|file| {
             let entry = LoadedFile::read(&file, self.files.get(&file), world);
             (file, entry)
         });
-        settle(entries.collect(), world)
+        resolve_clashes(entries.collect(), world)
     }
 }
 
-fn text_of(file: &Path) -> Option<Arc<str>> {
+fn current_text(file: &Path) -> Option<Arc<str>> {
     read_text(file).ok().map(Arc::from)
 }
 
@@ -220,8 +219,8 @@ impl LoadedFile {
         }
     }
 
-    fn same_led_to(&self, world: World<'_>) -> bool {
-        self.led_to
+    fn has_same_dependencies(&self, world: World<'_>) -> bool {
+        self.dependencies
             .iter()
             .all(|(path, then)| (world.read)(path).ok().as_deref().map(file_digest) == *then)
     }
@@ -232,7 +231,7 @@ impl LoadedFile {
             Err(error) => return Self::unreadable(file, old, &error),
         };
         if let Some(old) =
-            old.filter(|old| old.text.as_ref() == Some(&text) && old.same_led_to(world))
+            old.filter(|old| old.text.as_ref() == Some(&text) && old.has_same_dependencies(world))
         {
             return old.clone();
         }
@@ -245,7 +244,7 @@ impl LoadedFile {
         let current = decode::check(file, &text, World { read: &read, ..world });
         let current = current.map(|checked| ValidFile { checked, text: text.clone() });
         let in_force = old.and_then(|old| old.in_force.clone());
-        Self { text: Some(text), led_to: led_to.into_inner(), current, in_force }
+        Self { text: Some(text), dependencies: led_to.into_inner(), current, in_force }
     }
 
     fn unreadable(file: &Path, old: Option<&Self>, error: &io::Error) -> Self {
@@ -253,11 +252,11 @@ impl LoadedFile {
         let problem =
             Problem::of_file(file, message, "UTF-8 text of at most 1 MiB", io_error_hint(error));
         let in_force = old.and_then(|old| old.in_force.clone());
-        Self { text: None, led_to: BTreeMap::new(), current: Err(vec![problem]), in_force }
+        Self { text: None, dependencies: BTreeMap::new(), current: Err(vec![problem]), in_force }
     }
 
     /// Whether what it says now is already in force.
-    fn unchanged(&self) -> bool {
+    fn is_in_force(&self) -> bool {
         match (&self.current, &self.in_force) {
             (Ok(current), Some(in_force)) => {
                 Arc::ptr_eq(&current.checked.domain, &in_force.checked.domain)
@@ -272,11 +271,11 @@ impl LoadedFile {
 /// Newcomers are held against all that stays; one that clashes falls back to its own old version,
 /// which then stays too, so the others are held against it anew. Each turn lets one more fall back,
 /// so this ends.
-fn settle(mut files: BTreeMap<PathBuf, LoadedFile>, world: World<'_>) -> Loaded {
+fn resolve_clashes(mut files: BTreeMap<PathBuf, LoadedFile>, world: World<'_>) -> Loaded {
     let mut clashes: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
     let in_force = loop {
         let stays = |(file, entry): &(&PathBuf, &LoadedFile)| {
-            entry.current.is_err() || entry.unchanged() || clashes.contains_key(*file)
+            entry.current.is_err() || entry.is_in_force() || clashes.contains_key(*file)
         };
         let mut accepted: Vec<(&PathBuf, &ValidFile)> = files
             .iter()
@@ -286,7 +285,7 @@ fn settle(mut files: BTreeMap<PathBuf, LoadedFile>, world: World<'_>) -> Loaded 
         let mut clash = None;
         for (file, entry) in files.iter().filter(|it| !stays(it)) {
             let Ok(current) = &entry.current else { continue };
-            let problems = clashes_with(file, current, &accepted, world);
+            let problems = find_clashes(file, current, &accepted, world);
             if !problems.is_empty() {
                 clash = Some((file.clone(), problems));
                 break;
@@ -303,10 +302,10 @@ fn settle(mut files: BTreeMap<PathBuf, LoadedFile>, world: World<'_>) -> Loaded 
             }
         };
     };
-    finish(&mut files, in_force, clashes)
+    assemble(&mut files, in_force, clashes)
 }
 
-fn finish(
+fn assemble(
     files: &mut BTreeMap<PathBuf, LoadedFile>,
     mut in_force: BTreeMap<PathBuf, ValidFile>,
     mut clashes: BTreeMap<PathBuf, Vec<Problem>>,
@@ -321,11 +320,11 @@ fn finish(
         problems.extend(entry.current.as_ref().err().into_iter().flatten().cloned());
         problems.extend(clashes.remove(file).into_iter().flatten());
     }
-    Loaded { files: std::mem::take(files), domains, problems, listed: true }
+    Loaded { files: std::mem::take(files), domains, problems, is_listed: true }
 }
 
 /// What of `new` clashes with the files that stay.
-fn clashes_with(
+fn find_clashes(
     file: &Path,
     new: &ValidFile,
     others: &[(&PathBuf, &ValidFile)],
@@ -343,14 +342,14 @@ fn clashes_with(
         }
         for (version, place) in domain.versions.iter().zip(&new.checked.paths) {
             if let Some(theirs) =
-                other.versions.iter().find(|theirs| overlap(&theirs.path, &version.path))
+                other.versions.iter().find(|theirs| paths_overlap(&theirs.path, &version.path))
             {
                 let message =
                     format!("this path overlaps with `{}` in `{shown}`", theirs.path.text);
                 context.problem(
                     place.clone(),
                     message,
-                    APART,
+                    DISTINCT_PATH,
                     "`{key}` stands for any one segment",
                 );
             }

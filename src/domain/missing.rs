@@ -31,7 +31,7 @@ pub(super) fn missing(
         if at.scalar.text == NOT_FOUND && !at.scalar.block {
             return Some(Missing::NotFound);
         }
-        if nearly_not_found(at.scalar) {
+        if is_nearly_not_found(at.scalar) {
             let message = format!("{} is not `{NOT_FOUND}`, but nearly so", at.scalar.shown());
             let hint = "write `not-found` if there is then no such key; a text like this is \
                         written in a block: `missing: |-`, and the text below it";
@@ -40,40 +40,40 @@ pub(super) fn missing(
         }
     }
     let before = context.count();
-    reference::refuse(context, field.node, sources, "`missing`");
+    reference::report_references(context, field.node, sources, "`missing`");
     if context.count() > before {
         return None;
     }
-    json(context, field.node).map(|value| Missing::Value(value.to_string().into()))
+    json_value(context, field.node).map(|value| Missing::Value(value.to_string().into()))
 }
 
 const NOT_FOUND: &str = "not-found";
 
 /// Whether a text is one slip away from `not-found`, whatever its case, and whatever stands between
 /// the words or around.
-fn nearly_not_found(scalar: &Scalar) -> bool {
+fn is_nearly_not_found(scalar: &Scalar) -> bool {
     const LONGEST: usize = 32;
     let letters = || scalar.text.chars().filter(|c| c.is_alphanumeric());
     let plain: String = letters().take(LONGEST).collect();
     !scalar.block && scalar.text.len() <= LONGEST && edit_distance(&plain, "notfound") <= 1
 }
 
-fn json(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {
+fn json_value(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {
     match &node.value {
         TreeValue::List(items) => {
-            let items: Vec<_> = items.iter().map(|item| json(context, item)).collect();
+            let items: Vec<_> = items.iter().map(|item| json_value(context, item)).collect();
             items.into_iter().collect::<Option<_>>().map(Json::Array)
         }
         TreeValue::Map(entries) => {
             let members: Vec<_> = entries
                 .iter()
-                .map(|(key, value)| Some((key.text.clone(), json(context, value)?)))
+                .map(|(key, value)| Some((key.text.clone(), json_value(context, value)?)))
                 .collect();
             members.into_iter().collect::<Option<Map<_, _>>>().map(Json::Object)
         }
         TreeValue::Scalar(scalar) if scalar.broken => None,
         TreeValue::Scalar(scalar) => {
-            let value = typed(scalar);
+            let value = scalar_json(scalar);
             if value.is_none() {
                 let hint = "write a finite number, or put it in quotes if it is meant as text";
                 context.problem(node.span.clone(), "JSON has no such number", "a JSON value", hint);
@@ -84,7 +84,7 @@ fn json(context: &mut Context<'_>, node: &TreeNode) -> Option<Json> {
 }
 
 /// A scalar's JSON value, typed as YAML 1.2's core schema does.
-fn typed(scalar: &Scalar) -> Option<Json> {
+fn scalar_json(scalar: &Scalar) -> Option<Json> {
     let text = scalar.text.as_str();
     if !scalar.plain {
         return Some(Json::String(text.into()));

@@ -17,13 +17,13 @@ use super::model::{
 const FORMAT: u64 = 1;
 
 /// Stands in until the domain is whole.
-pub(super) fn none() -> PlanId {
+pub(super) fn placeholder() -> PlanId {
     PlanId("".into())
 }
 
 /// The plan of a domain.
-pub(super) fn of(domain: &Domain) -> PlanId {
-    let mut plan = Plan(Context::new(&SHA256));
+pub(super) fn fingerprint(domain: &Domain) -> PlanId {
+    let mut plan = PlanHasher(Context::new(&SHA256));
     plan.number(FORMAT);
     plan.text(&domain.key.text);
     plan.number(match domain.atomicity {
@@ -43,9 +43,9 @@ pub(super) fn of(domain: &Domain) -> PlanId {
     PlanId(hex.into())
 }
 
-struct Plan(Context);
+struct PlanHasher(Context);
 
-impl Plan {
+impl PlanHasher {
     fn number(&mut self, number: u64) {
         self.0.update(&number.to_be_bytes());
     }

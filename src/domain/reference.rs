@@ -12,11 +12,18 @@ const HINT: &str =
 
 /// Reports the references in a value that is no URL, one for each of its texts and names. Other
 /// braces, as JSON has them, mean themselves.
-pub(super) fn refuse(context: &mut Context<'_>, node: &TreeNode, names: &[&str], place: &str) {
+pub(super) fn report_references(
+    context: &mut Context<'_>,
+    node: &TreeNode,
+    names: &[&str],
+    place: &str,
+) {
     let message = || format!("a reference cannot stand in {place}");
     match &node.value {
         TreeValue::Scalar(scalar) => {
-            if let Some(range) = find(&scalar.text, &|inner| is_reference(context, inner, names)) {
+            if let Some(range) =
+                find_reference(&scalar.text, &|inner| is_reference(context, inner, names))
+            {
                 context.problem_in(
                     FieldPlace { span: &node.span, scalar },
                     range,
@@ -26,17 +33,22 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &TreeNode, names: &[&str],
                 );
             }
         }
-        TreeValue::List(items) => items.iter().for_each(|item| refuse(context, item, names, place)),
+        TreeValue::List(items) => {
+            for item in items {
+                report_references(context, item, names, place);
+            }
+        }
         TreeValue::Map(entries) => {
-            if let Some(name) = unquoted(context, entries, node.span.start, names) {
+            if let Some(name) = find_unquoted(context, entries, node.span.start, names) {
                 let hint = format!("{HINT}; an object with this member is `{{{name}: null}}`");
                 return context.problem(node.span.clone(), message(), EXPECTED, hint);
             }
             for (key, value) in entries {
-                if find(&key.text, &|inner| is_reference(context, inner, names)).is_some() {
+                if find_reference(&key.text, &|inner| is_reference(context, inner, names)).is_some()
+                {
                     context.problem(key.span.clone(), message(), "a fixed name", HINT);
                 }
-                refuse(context, value, names, place);
+                report_references(context, value, names, place);
             }
         }
     }
@@ -44,7 +56,7 @@ pub(super) fn refuse(context: &mut Context<'_>, node: &TreeNode, names: &[&str],
 
 /// What a mapping names that is a reference without its quotes: `{key}` is YAML for an object with
 /// a member `key`.
-fn unquoted<'n>(
+fn find_unquoted<'n>(
     context: &Context<'_>,
     entries: &'n [(TreeKey, TreeNode)],
     start: usize,
@@ -57,7 +69,7 @@ fn unquoted<'n>(
 }
 
 /// The first reference in `text`, with its braces.
-fn find(text: &str, is_reference: &dyn Fn(&str) -> bool) -> Option<Range<usize>> {
+fn find_reference(text: &str, is_reference: &dyn Fn(&str) -> bool) -> Option<Range<usize>> {
     text.match_indices('{').find_map(|(open, _)| {
         let inner = &text[open + 1..];
         let inner = &inner[..inner.find(['{', '}'])?];
@@ -106,7 +118,11 @@ mod tests {
             ("{3f2504e0}", None),
             ("{other.id}", None),
         ] {
-            assert_eq!(find(text, &|inner| is_reference(&context, inner, &names)), found, "{text}");
+            assert_eq!(
+                find_reference(text, &|inner| is_reference(&context, inner, &names)),
+                found,
+                "{text}"
+            );
         }
     }
 }

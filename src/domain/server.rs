@@ -19,8 +19,10 @@ pub(super) fn server(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<Se
             "this is a URL, not an identity",
             "write the host's name alone, or a `spiffe://` ID",
         )),
-        Some((_, id)) => spiffe(id).map(|()| ServerIdentity::Spiffe(format!("spiffe://{id}"))),
-        None => host(text).ok_or(("this is no host name", "write it without port and path")),
+        Some((_, id)) => {
+            check_spiffe_id(id).map(|()| ServerIdentity::Spiffe(format!("spiffe://{id}")))
+        }
+        None => parse_host(text).ok_or(("this is no host name", "write it without port and path")),
     };
     result
         .map_err(|(message, hint)| {
@@ -32,16 +34,16 @@ pub(super) fn server(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<Se
 impl ServerIdentity {
     /// What a host stands for that is named without a domain file: a DNS name or an address.
     pub fn of_host(text: &str) -> Option<Self> {
-        host(text)
+        parse_host(text)
     }
 }
 
 /// The identity that a URL's host asks for.
-pub(super) fn of_origin(origin: &Uri) -> Option<ServerIdentity> {
-    host(origin.host()?)
+pub(super) fn identity_of_origin(origin: &Uri) -> Option<ServerIdentity> {
+    parse_host(origin.host()?)
 }
 
-fn host(text: &str) -> Option<ServerIdentity> {
+fn parse_host(text: &str) -> Option<ServerIdentity> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     match ServerName::try_from(bare).ok()? {
         ServerName::DnsName(name) => {
@@ -59,7 +61,7 @@ fn host(text: &str) -> Option<ServerIdentity> {
 
 /// Holds what follows `spiffe://` to the SPIFFE-ID specification, section 2; else says what is
 /// wrong and a hint.
-fn spiffe(id: &str) -> Result<(), (&'static str, &'static str)> {
+fn check_spiffe_id(id: &str) -> Result<(), (&'static str, &'static str)> {
     const FORM: &str = "write `spiffe://trust.domain/path`";
     if id.contains(['?', '#']) {
         return Err(("a SPIFFE ID has no query and no fragment", FORM));
@@ -105,23 +107,23 @@ mod tests {
     #[test]
     fn only_the_ids_of_the_specification_pass() {
         for good in ["shop.example/ns/crm/sa/profile", "a_b-c.d/X.y_z-0"] {
-            assert_eq!(spiffe(good), Ok(()), "{good}");
+            assert_eq!(check_spiffe_id(good), Ok(()), "{good}");
         }
         for bad in [
             "a", "a/", "/a", "A/b", "a:1/b", "u@a/b", "a/b/", "a//b", "a/./b", "a/..", "a/b?c",
             "a/b#c", "a/%41", "ä/b",
         ] {
-            assert!(spiffe(bad).is_err(), "{bad}");
+            assert!(check_spiffe_id(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_host_is_an_address_or_a_name_in_lower_case() {
-        assert_eq!(host("Orders.Shop"), Some(ServerIdentity::Dns("orders.shop".into())));
-        assert_eq!(host("[::1]"), Some(ServerIdentity::Ip("::1".parse().unwrap())));
-        assert_eq!(host("127.0.0.1"), Some(ServerIdentity::Ip("127.0.0.1".parse().unwrap())));
+        assert_eq!(parse_host("Orders.Shop"), Some(ServerIdentity::Dns("orders.shop".into())));
+        assert_eq!(parse_host("[::1]"), Some(ServerIdentity::Ip("::1".parse().unwrap())));
+        assert_eq!(parse_host("127.0.0.1"), Some(ServerIdentity::Ip("127.0.0.1".parse().unwrap())));
         for bad in ["", "a b", "*.shop", "host:1", "a/b"] {
-            assert_eq!(host(bad), None, "{bad}");
+            assert_eq!(parse_host(bad), None, "{bad}");
         }
     }
 }

@@ -47,9 +47,9 @@ const MAX_BODY: u32 = 1 << 30;
 const DEFAULT_BODY: usize = 4 << 20;
 
 const SOURCE_NAME: NameRule = NameRule {
-    what: "source",
+    subject: "source",
     first: |c| c.is_ascii_alphabetic() || c == '_',
-    then: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
+    rest: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
     expected: "a letter, then letters, digits, `_` or `-`",
     example: "profile",
 };
@@ -75,7 +75,7 @@ pub(super) fn sources(context: &mut Context<'_>, node: &TreeNode) -> Option<Vec<
     let found: Vec<_> =
         entries.iter().map(|(key, node)| source(context, key, node, &names)).collect();
     let needs: Vec<&[(SourceIndex, _)]> = found.iter().map(|(_, uses)| uses.as_slice()).collect();
-    let acyclic = graph::acyclic(context, &names, &needs);
+    let acyclic = graph::check_acyclic(context, &names, &needs);
     let sources = found.into_iter().map(|(source, _)| source).collect::<Option<Vec<_>>>()?;
     acyclic.then_some(sources)
 }
@@ -91,12 +91,12 @@ fn source(
     let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else {
         return (None, Vec::new());
     };
-    let common = common(context, &fields, names);
-    if not_yet(context, &fields) {
+    let common = common_fields(context, &fields, names);
+    if report_unsupported_kind(context, &fields) {
         return (None, Vec::new());
     }
     let hint = "say where it is: `url: https://host/path/{key}`";
-    let Some(field) = fields.need(context, "url", &format!("the source `{}`", key.text), hint)
+    let Some(field) = fields.require(context, "url", &format!("the source `{}`", key.text), hint)
     else {
         return (None, Vec::new());
     };
@@ -107,7 +107,7 @@ fn source(
         Some(field) => {
             text(context, field.node, "an identity").and_then(|at| server::server(context, at))
         }
-        None => url.as_ref().and_then(|url| server::of_origin(&url.origin)),
+        None => url.as_ref().and_then(|url| server::identity_of_origin(&url.origin)),
     };
     let headers = fields
         .get("headers")
@@ -161,7 +161,7 @@ fn source_name(context: &mut Context<'_>, key: &TreeKey) -> Option<Arc<str>> {
 }
 
 /// What every kind of source has.
-struct Common {
+struct CommonFields {
     missing: Missing,
     timeout: Option<Duration>,
     retries: u32,
@@ -169,7 +169,11 @@ struct Common {
     max_body: NonZeroUsize,
 }
 
-fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Option<Common> {
+fn common_fields(
+    context: &mut Context<'_>,
+    fields: &Fields<'_>,
+    names: &[&str],
+) -> Option<CommonFields> {
     let missing = fields
         .get("missing")
         .map_or(Some(Missing::Failure), |field| missing(context, field, names));
@@ -183,7 +187,7 @@ fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Opt
     let max_body = fields
         .get("max_body")
         .map_or(NonZeroUsize::new(DEFAULT_BODY), |field| size(context, field, MAX_BODY));
-    Some(Common {
+    Some(CommonFields {
         missing: missing?,
         timeout: timeout?,
         retries: retries?,
@@ -193,7 +197,7 @@ fn common(context: &mut Context<'_>, fields: &Fields<'_>, names: &[&str]) -> Opt
 }
 
 /// Reports a source of another kind than HTTP, and what does not go together.
-fn not_yet(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
+fn report_unsupported_kind(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     let kinds: Vec<_> =
         ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();
     if let [_, second, ..] = kinds[..] {
@@ -216,16 +220,16 @@ fn not_yet(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
     ];
     for (key, kind) in belongs.into_iter().chain([("projection", "mongodb")]) {
         if let Some(field) = fields.get(key).filter(|_| !other(kind)) {
-            without(context, field, kind);
+            report_misplaced_key(context, field, kind);
         }
     }
     let Some(kind) = kinds.iter().find(|field| field.key.text != "url") else { return false };
     for field in HTTP_KEYS.iter().filter_map(|key| fields.get(key)).filter(|_| !other("url")) {
-        without(context, field, "url");
+        report_misplaced_key(context, field, "url");
     }
     let needed = if kind.key.text == "postgres" { "query" } else { "collection" };
     let what = format!("a `{}` source", kind.key.text);
-    fields.need(context, needed, &what, if needed == "query" { QUERY } else { COLLECTION });
+    fields.require(context, needed, &what, if needed == "query" { QUERY } else { COLLECTION });
     let hint = "put an HTTP service before it, and name that: `url: https://host/path/{key}`";
     context.problem(
         kind.key.span.clone(),
@@ -240,7 +244,7 @@ const QUERY: &str = "say what to read: `query: select … where customer_id = $k
 const COLLECTION: &str = "say what to read: `collection: customers`";
 
 /// Reports a key that belongs to another kind of source.
-fn without(context: &mut Context<'_>, field: Field<'_>, kind: &str) {
+fn report_misplaced_key(context: &mut Context<'_>, field: Field<'_>, kind: &str) {
     let name = &field.key.text;
     let message = format!("`{name}` has no meaning without `{kind}`");
     let hint = format!("remove `{name}`, or say with `{kind}` where the source is");

@@ -22,7 +22,7 @@ const OWN_PREFIXES: [&str; 2] = ["BFB_", "OTEL_"];
 const MAX_VALUE: usize = 1 << 20;
 /// How much may be put into one file for its variables, in bytes: each may be named a hundred
 /// thousand times.
-const MAX_PUT_IN: usize = 4 << 20;
+const MAX_SUBSTITUTED: usize = 4 << 20;
 
 /// Replaces every reference to the environment below `node`; what cannot be replaced is reported at
 /// its own place.
@@ -36,7 +36,8 @@ pub(super) fn substitute(context: &mut Context<'_>, node: &mut TreeNode) {
         }
         TreeValue::Scalar(scalar) => {
             let before = context.count();
-            if let Some((text, pieces)) = replace(context, FieldPlace { span: &node.span, scalar })
+            if let Some((text, pieces)) =
+                substitute_scalar(context, FieldPlace { span: &node.span, scalar })
             {
                 scalar.broken = context.count() > before;
                 scalar.text = text;
@@ -54,40 +55,43 @@ struct Reference<'s> {
 }
 
 /// The new text and what it is made of; `None` where there is nothing to replace.
-fn replace(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<(String, Vec<TextPiece>)> {
+fn substitute_scalar(
+    context: &mut Context<'_>,
+    at: FieldPlace<'_>,
+) -> Option<(String, Vec<TextPiece>)> {
     let raw = &at.scalar.raw;
     raw.contains("${").then_some(())?;
-    let mut grown = SubstitutedText { raw, text: String::new(), pieces: Vec::new() };
+    let mut substituted = SubstitutedText { raw, text: String::new(), pieces: Vec::new() };
     let closing = closing_braces(raw);
     let mut from = 0;
     while let Some(dollar) = raw[from..].find("${").map(|found| from + found) {
         if raw[from..dollar].ends_with('$') {
-            grown.keep(from..dollar - 1);
-            grown.put("${", dollar - 1..dollar + 2, true);
+            substituted.push_unchanged(from..dollar - 1);
+            substituted.push_substituted("${", dollar - 1..dollar + 2, true);
             from = dollar + 2;
             continue;
         }
-        grown.keep(from..dollar);
-        let Some(reference) = reference(context, at, dollar, &closing) else {
-            grown.keep(dollar..raw.len());
-            return Some((grown.text, grown.pieces));
+        substituted.push_unchanged(from..dollar);
+        let Some(reference) = read_reference(context, at, dollar, &closing) else {
+            substituted.push_unchanged(dollar..raw.len());
+            return Some((substituted.text, substituted.pieces));
         };
         from = reference.range.end;
         // Past the bound nothing is looked up any more, however often it is named.
-        let is_full = context.substituted.bytes > MAX_PUT_IN;
-        let value = if is_full { None } else { value(context, at, &reference) };
+        let is_full = context.substituted.bytes > MAX_SUBSTITUTED;
+        let value = if is_full { None } else { resolve_value(context, at, &reference) };
         let length = value.as_ref().map_or(0, String::len);
         context.substituted.bytes += length;
         match value {
-            Some(value) if grown.text.len() + length <= MAX_VALUE => {
-                grown.put(&value, reference.range, false);
+            Some(value) if substituted.text.len() + length <= MAX_VALUE => {
+                substituted.push_substituted(&value, reference.range, false);
             }
-            None if !is_full => grown.put("", reference.range, false),
+            None if !is_full => substituted.push_substituted("", reference.range, false),
             _ => {
                 let expected = format!(
                     "at most {} MiB with all that is put in, and {} MiB in a file",
                     MAX_VALUE >> 20,
-                    MAX_PUT_IN >> 20
+                    MAX_SUBSTITUTED >> 20
                 );
                 let hint = "check that the variable, or its file, is the right one";
                 context.problem_in(
@@ -100,8 +104,8 @@ fn replace(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<(String, Vec
             }
         }
     }
-    grown.keep(from..raw.len());
-    Some((grown.text, grown.pieces))
+    substituted.push_unchanged(from..raw.len());
+    Some((substituted.text, substituted.pieces))
 }
 
 /// A text under substitution.
@@ -112,14 +116,14 @@ struct SubstitutedText<'s> {
 }
 
 impl SubstitutedText<'_> {
-    fn keep(&mut self, raw: Range<usize>) {
+    fn push_unchanged(&mut self, raw: Range<usize>) {
         let start = self.text.len();
         self.text.push_str(&self.raw[raw.clone()]);
         self.pieces.push(TextPiece { text: start..self.text.len(), raw, same: true });
     }
 
     /// `written`: the text stands in the file (an escape), and is no secret.
-    fn put(&mut self, value: &str, raw: Range<usize>, written: bool) {
+    fn push_substituted(&mut self, value: &str, raw: Range<usize>, written: bool) {
         let start = self.text.len();
         self.text.push_str(value);
         let raw = if written { raw.start + 1..raw.end } else { raw };
@@ -128,7 +132,7 @@ impl SubstitutedText<'_> {
 }
 
 /// Reads the `${…}` that begins at `dollar`.
-fn reference<'s>(
+fn read_reference<'s>(
     context: &mut Context<'_>,
     at: FieldPlace<'s>,
     dollar: usize,
@@ -181,7 +185,7 @@ fn closing_braces(text: &str) -> HashMap<usize, usize> {
 }
 
 /// The variable's value, its file's content, or its default.
-fn value(
+fn resolve_value(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
     reference: &Reference<'_>,
@@ -205,8 +209,8 @@ fn value(
     if let Some(path) = (context.world.variable)(&format!("{name}_FILE")) {
         let read = || {
             let text = (context.world.read)(Path::new(&path));
-            let text =
-                text.map(|text| without_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
+            let text = text
+                .map(|text| strip_byte_order_mark(&text).trim_end_matches(['\n', '\r']).to_owned());
             text.map_err(|error| (io_error_text(&error), io_error_hint(&error)))
         };
         match context.substituted.files.entry(path.clone()).or_insert_with(read).clone() {
@@ -234,6 +238,6 @@ fn value(
 }
 
 /// A file's text without the byte order mark that an editor may have put before it.
-pub(super) fn without_mark(text: &str) -> &str {
+pub(super) fn strip_byte_order_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }

@@ -38,7 +38,7 @@ pub(super) fn report(context: &mut Context<'_>, at: usize, info: &str) {
 ///
 /// Looks back no further than that white space goes: this is asked of every key, and all of them
 /// may stand on one line.
-pub(super) fn tab_before(context: &mut Context<'_>, at: usize) {
+pub(super) fn report_tab_before(context: &mut Context<'_>, at: usize) {
     let before = &context.text[..at];
     let bare = before.trim_end_matches([' ', '\t']);
     let bare = bare.strip_suffix('\u{feff}').unwrap_or(bare);

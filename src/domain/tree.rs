@@ -203,12 +203,12 @@ fn key(context: &mut Context<'_>, node: TreeNode) -> TreeKey {
         return TreeKey { text: format!("\0{}", span.start), span };
     };
     // The parser lets some of them pass.
-    syntax::tab_before(context, span.start);
+    syntax::report_tab_before(context, span.start);
     TreeKey { span, text: scalar.raw }
 }
 
 fn duplicate(context: &mut Context<'_>, first: usize, second: &TreeKey) {
-    if context.only_counts() {
+    if context.count_if_full() {
         return;
     }
     let line = context.line(first);

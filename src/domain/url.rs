@@ -28,14 +28,14 @@ pub(super) struct ReferenceScope<'s> {
 }
 
 /// The sources that a URL names, and where in the file it does.
-pub(super) type Uses = Vec<(SourceIndex, Range<usize>)>;
+pub(super) type ReferencedSources = Vec<(SourceIndex, Range<usize>)>;
 
 /// The URL if it is right, and the sources it names in any case.
 pub(super) fn url(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
     scope: &ReferenceScope<'_>,
-) -> (Option<UrlTemplate>, Uses) {
+) -> (Option<UrlTemplate>, ReferencedSources) {
     let text = at.scalar.text.as_str();
     let before = context.count();
     if text.len() > MAX_URL {
@@ -47,7 +47,7 @@ pub(super) fn url(
     let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |found| start + found);
     let origin = authority(context, at, start..end);
-    let mut target = UrlTarget {
+    let mut target = UrlTargetReader {
         context,
         at,
         scope,
@@ -57,7 +57,7 @@ pub(super) fn url(
         value: false,
     };
     target.read(end);
-    let UrlTarget { pieces, uses, .. } = target;
+    let UrlTargetReader { pieces, uses, .. } = target;
     let good = context.count() == before;
     (origin.filter(|_| good).map(|origin| UrlTemplate { origin, pieces }), uses)
 }
@@ -164,19 +164,19 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Reads path and query.
-struct UrlTarget<'t, 'a> {
+struct UrlTargetReader<'t, 'a> {
     context: &'t mut Context<'a>,
     at: FieldPlace<'t>,
     scope: &'t ReferenceScope<'t>,
     pieces: Vec<UrlPiece>,
-    uses: Uses,
+    uses: ReferencedSources,
     /// Past the `?`.
     query: bool,
     /// In a query value: past its `=`.
     value: bool,
 }
 
-impl UrlTarget<'_, '_> {
+impl UrlTargetReader<'_, '_> {
     fn read(&mut self, start: usize) {
         let text = self.at.scalar.text.as_str();
         if !text[start..].starts_with('/') {
@@ -196,26 +196,26 @@ impl UrlTarget<'_, '_> {
                     let hint = "remove the `#` and what follows it";
                     let expected = "the URL's end; `%23` is the character itself";
                     self.context.problem_in(self.at, at..text.len(), message, expected, hint);
-                    self.dots(segment..at);
+                    self.check_dot_segments(segment..at);
                     return;
                 }
                 '/' if !self.query => {
-                    self.dots(segment..at);
+                    self.check_dot_segments(segment..at);
                     segment = next;
                 }
                 '?' if !self.query => {
-                    self.dots(segment..at);
+                    self.check_dot_segments(segment..at);
                     self.query = true;
                 }
                 '&' if self.query => self.value = false,
                 '=' if self.query => self.value = true,
-                _ => self.allowed(at, c),
+                _ => self.check_char(at, c),
             }
             self.literal(&text[at..next]);
             at = next;
         }
         if !self.query {
-            self.dots(segment..at);
+            self.check_dot_segments(segment..at);
         }
     }
 
@@ -227,7 +227,7 @@ impl UrlTarget<'_, '_> {
     }
 
     /// Reports a segment that a server or a proxy would resolve away.
-    fn dots(&mut self, range: Range<usize>) {
+    fn check_dot_segments(&mut self, range: Range<usize>) {
         let plain = self.at.scalar.text[range.clone()].to_ascii_lowercase();
         let plain = plain.replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
         if has_dot_part(&plain) {
@@ -237,7 +237,7 @@ impl UrlTarget<'_, '_> {
         }
     }
 
-    fn allowed(&mut self, at: usize, c: char) {
+    fn check_char(&mut self, at: usize, c: char) {
         let text = &self.at.scalar.text[at..];
         let escape = text
             .as_bytes()

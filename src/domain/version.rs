@@ -8,7 +8,7 @@ use super::context::{Context, FieldPlace};
 use super::fields::{Field, Fields, NameRule, date, mapping, name, text};
 use super::model::{PathTemplate, Version};
 use super::program::program;
-use super::substitute::without_mark;
+use super::substitute::strip_byte_order_mark;
 use super::tree::{TreeKey, TreeNode};
 use crate::diagnostics::{io_error_text, nearest, quote, quote_few};
 
@@ -21,9 +21,9 @@ const MAX_VERSIONS: usize = 64;
 const MAX_PATH: usize = 512;
 
 const VERSION_NAME: NameRule = NameRule {
-    what: "version",
+    subject: "version",
     first: |c| c.is_ascii_alphanumeric(),
-    then: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
+    rest: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'),
     expected: "a letter or digit, then letters, digits, `.`, `_` or `-`",
     example: "v1",
 };
@@ -69,14 +69,14 @@ fn version(
     let fields = Fields::of(context, node, "a version", VERSION_KEYS)?;
     let what = format!("the version {}", quote(&key.text));
     let path = fields
-        .need(
+        .require(
             context,
             "path",
             &what,
             "say where consumers ask for it: `path: '/v1/customers/{key}'`",
         )
         .and_then(|field| text(context, field.node, "a path"))
-        .and_then(|at| apart(context, at, paths));
+        .and_then(|at| distinct_path(context, at, paths));
     let shape =
         fields.get("shape").map_or(Some(None), |field| program(context, field.node).map(Some));
     let schema = fields.get("schema").map_or(Some(None), |field| schema(context, field).map(Some));
@@ -100,19 +100,24 @@ fn version(
 }
 
 /// What a path is expected to be that overlaps with another.
-pub(super) const APART: &str = "a path that no other version can match";
+pub(super) const DISTINCT_PATH: &str = "a path that no other version can match";
 
 /// A path that no other version of the file could be meant by.
-fn apart(
+fn distinct_path(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
     paths: &mut Vec<(PathTemplate, Range<usize>)>,
 ) -> Option<PathTemplate> {
     let path = path(context, at)?;
-    if let Some((other, place)) = paths.iter().find(|(other, _)| overlap(other, &path)) {
+    if let Some((other, place)) = paths.iter().find(|(other, _)| paths_overlap(other, &path)) {
         let line = context.line(place.start);
         let message = format!("this path overlaps with {} on line {line}", quote(&other.text));
-        context.problem(at.span.clone(), message, APART, "`{key}` stands for any one segment");
+        context.problem(
+            at.span.clone(),
+            message,
+            DISTINCT_PATH,
+            "`{key}` stands for any one segment",
+        );
         return None;
     }
     paths.push((path.clone(), at.span.clone()));
@@ -120,7 +125,7 @@ fn apart(
 }
 
 /// Whether some request path would match both.
-pub(super) fn overlap(left: &PathTemplate, right: &PathTemplate) -> bool {
+pub(super) fn paths_overlap(left: &PathTemplate, right: &PathTemplate) -> bool {
     let left = left.text.split('/');
     let right = right.text.split('/');
     left.clone().count() == right.clone().count()
@@ -295,15 +300,14 @@ fn schema(context: &mut Context<'_>, field: Field<'_>) -> Option<Arc<serde_json:
         return None;
     }
     let parsed = match (context.world.read)(&path) {
-        Ok(text) => {
-            serde_json::from_str::<serde_json::Value>(without_mark(&text)).map_err(|error| {
+        Ok(text) => serde_json::from_str::<serde_json::Value>(strip_byte_order_mark(&text))
+            .map_err(|error| {
                 format!(
                     "the schema is not valid JSON (line {}, column {} of it)",
                     error.line(),
                     error.column()
                 )
-            })
-        }
+            }),
         Err(error) => Err(format!("the schema cannot be read: {}", io_error_text(&error))),
     };
     let problem = match parsed {

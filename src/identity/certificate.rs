@@ -53,8 +53,8 @@ impl Certificate {
             .map_err(|error| format!("its extended key usage is malformed: {error}"))?;
         let usage = usage.map(|usage| usage.value);
         let mut read = Self {
-            subject: plain(&parsed.subject().to_string()),
-            issuer: plain(&parsed.issuer().to_string()),
+            subject: escape_bounded(&parsed.subject().to_string()),
+            issuer: escape_bounded(&parsed.issuer().to_string()),
             uris: Vec::new(),
             dns: Vec::new(),
             ips: Vec::new(),
@@ -68,19 +68,19 @@ impl Certificate {
             .subject_alternative_name()
             .map_err(|error| format!("its alternative names are malformed: {error}"))?;
         for name in names.iter().flat_map(|names| &names.value.general_names) {
-            read.take_name(name);
+            read.add_name(name);
         }
         Ok(read)
     }
 
-    fn take_name(&mut self, name: &GeneralName<'_>) {
+    fn add_name(&mut self, name: &GeneralName<'_>) {
         match name {
             GeneralName::URI(uri) => self.uris.push((*uri).to_owned()),
             // A name whose text cannot be read is a name all the same: the one and only URI must be
             // the only one.
             GeneralName::Invalid(tag, _) if tag.0 == 6 => self.uris.push("?".to_owned()),
             GeneralName::DNSName(name) => self.dns.push((*name).to_owned()),
-            GeneralName::IPAddress(octets) => self.ips.extend(address(octets)),
+            GeneralName::IPAddress(octets) => self.ips.extend(parse_ip(octets)),
             _ => {}
         }
     }
@@ -94,12 +94,12 @@ impl Certificate {
     }
 
     /// Whether its validity is over.
-    pub fn is_over(&self, now: SystemTime) -> bool {
-        is_over(self.not_after, now)
+    pub fn is_expired(&self, now: SystemTime) -> bool {
+        is_past_expiry(self.not_after, now)
     }
 
     /// Its names for a message: a few of them, escaped.
-    pub fn names(&self) -> String {
+    pub fn describe_names(&self) -> String {
         let all = self
             .uris
             .iter()
@@ -111,7 +111,7 @@ impl Certificate {
             return "no name".to_owned();
         }
         let listed: Vec<_> =
-            all.take(NAMES_MAX).map(|name| format!("`{}`", plain(&name))).collect();
+            all.take(NAMES_MAX).map(|name| format!("`{}`", escape_bounded(&name))).collect();
         match count - listed.len() {
             0 => listed.join(", "),
             more => format!("{} and {more} more", listed.join(", ")),
@@ -121,12 +121,12 @@ impl Certificate {
 
 /// Whether a certificate that ends so is over. Whole seconds, the last included, as X.509 and
 /// webpki count.
-pub fn is_over(not_after: SystemTime, now: SystemTime) -> bool {
-    unix(now) > unix(not_after)
+pub fn is_past_expiry(not_after: SystemTime, now: SystemTime) -> bool {
+    unix_seconds(now) > unix_seconds(not_after)
 }
 
 /// Escapes control characters and cuts what is too long.
-pub(super) fn plain(text: &str) -> String {
+pub(super) fn escape_bounded(text: &str) -> String {
     let mut out: String = text.chars().take(TEXT_MAX_CHARS).flat_map(char::escape_debug).collect();
     if text.chars().nth(TEXT_MAX_CHARS).is_some() {
         out.push('…');
@@ -134,7 +134,7 @@ pub(super) fn plain(text: &str) -> String {
     out
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+fn parse_ip(octets: &[u8]) -> Option<IpAddr> {
     match octets.len() {
         4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
@@ -147,12 +147,12 @@ pub(super) fn from_unix(seconds: i64) -> SystemTime {
     if seconds < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
 }
 
-pub(super) fn unix(time: SystemTime) -> u64 {
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `2026-06-01T00:00:00Z`. A certificate may be dated to any time, also before 1970.
-pub fn moment(time: SystemTime) -> String {
+pub fn format_timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(
         |before| i64::try_from(before.duration().as_secs()).map(i64::wrapping_neg),
         |since| i64::try_from(since.as_secs()),
@@ -192,13 +192,13 @@ mod tests {
             (253_402_300_799, "9999-12-31T23:59:59Z"),
             (1 << 40, "a time beyond the years 1 to 9999"),
         ] {
-            assert_eq!(moment(from_unix(seconds)), words);
+            assert_eq!(format_timestamp(from_unix(seconds)), words);
         }
         let nanosecond = Duration::from_nanos(1);
-        assert_eq!(moment(SystemTime::UNIX_EPOCH + nanosecond), "1970-01-01T00:00:00Z");
-        assert_eq!(unix(from_unix(-5)), 0);
+        assert_eq!(format_timestamp(SystemTime::UNIX_EPOCH + nanosecond), "1970-01-01T00:00:00Z");
+        assert_eq!(unix_seconds(from_unix(-5)), 0);
         let past = Validity { not_before: from_unix(-631_152_000), not_after: from_unix(-1) };
-        assert!(read(&Leaf::new("a").valid(past)).is_over(SystemTime::now()));
+        assert!(read(&Leaf::new("a").valid(past)).is_expired(SystemTime::now()));
     }
 
     #[test]
@@ -216,11 +216,11 @@ mod tests {
             leaf = leaf.dns(format!("host-{n}.example"));
         }
         let certificate = read(&leaf);
-        let names = certificate.names();
+        let names = certificate.describe_names();
         assert!(names.len() < 400, "{}", names.len());
         assert!(names.ends_with("and 47 more"), "{names}");
         assert!(!certificate.subject.contains('\n'));
-        assert_eq!(read(&Leaf::new("a")).names(), "no name");
+        assert_eq!(read(&Leaf::new("a")).describe_names(), "no name");
     }
 
     #[test]

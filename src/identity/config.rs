@@ -59,6 +59,6 @@ impl RotatingIdentity {
     /// The task that follows the files, where there are any. It never returns.
     pub fn follow(self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let (paths, identity) = self.current?;
-        Some(rotation::follow(paths, identity, self.metrics))
+        Some(rotation::follow_files(paths, identity, self.metrics))
     }
 }

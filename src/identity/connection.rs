@@ -15,7 +15,7 @@ use tokio_rustls::client::TlsStream;
 use super::connector::{MutualConnector, TLS_1_3};
 use super::error::{self, ConnectError, TlsError};
 use super::proof::HandshakeState;
-use super::traffic_meter::{Metered, Socket};
+use super::traffic_meter::{MeteredStream, Socket};
 use crate::domain::ServerIdentity;
 
 /// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (ALPN
@@ -35,11 +35,11 @@ enum TransportStream {
 }
 
 struct TlsStreamParts {
-    stream: TokioIo<Metered<TlsStream<Socket>>>,
+    stream: TokioIo<MeteredStream<TlsStream<Socket>>>,
     /// Tickets arrive with the first reads: they are stored because this mark is proven.
-    mark: HandshakeState,
+    handshake_state: HandshakeState,
     proof: MutualityProof,
-    shared: Arc<MutualConnector>,
+    connector: Arc<MutualConnector>,
 }
 
 impl fmt::Debug for TlsStreamParts {
@@ -80,8 +80,13 @@ impl MutualConnection {
     ) -> Self {
         let (socket, session) = stream.get_ref();
         let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
-        let stream = Metered::above_tls(stream, meter, is_http2);
-        let tls = TlsStreamParts { stream: TokioIo::new(stream), mark, proof, shared };
+        let stream = MeteredStream::above_tls(stream, meter, is_http2);
+        let tls = TlsStreamParts {
+            stream: TokioIo::new(stream),
+            handshake_state: mark,
+            proof,
+            connector: shared,
+        };
         Self { stream: TransportStream::Tls(Box::new(tls)) }
     }
 
@@ -98,10 +103,10 @@ impl TlsStreamParts {
     /// One poll of the stream with its mark in place; a TLS error becomes ours.
     fn poll<R>(
         &mut self,
-        poll: impl FnOnce(Pin<&mut TokioIo<Metered<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
+        poll: impl FnOnce(Pin<&mut TokioIo<MeteredStream<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let stream = &mut self.stream;
-        let polled = ready!(self.mark.during(|| poll(Pin::new(stream))));
+        let polled = ready!(self.handshake_state.poll_with(|| poll(Pin::new(stream))));
         Poll::Ready(polled.map_err(|error| self.explain(error)))
     }
 
@@ -109,29 +114,29 @@ impl TlsStreamParts {
     /// TLS 1.3 handshake it is how a server refuses our certificate that does not say so.
     fn read(&mut self, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll(|stream| stream.poll_read(cx, buf)))?;
-        if self.is_answered() {
+        if self.has_answer_bytes() {
             return Poll::Ready(Ok(()));
         }
         Poll::Ready(Err(self.explain(io::ErrorKind::UnexpectedEof.into())))
     }
 
     /// Whether anything was sent that is to be answered: HTTP/2 begins with a preface.
-    fn is_asked(&self) -> bool {
+    fn is_awaiting_answer(&self) -> bool {
         let metered = self.stream.inner();
         let is_http2 = metered.get_ref().get_ref().1.alpn_protocol() == Some(b"h2");
         is_http2 || metered.meter().has_begun_exchange()
     }
 
-    fn is_answered(&self) -> bool {
+    fn has_answer_bytes(&self) -> bool {
         self.stream.inner().has_read()
     }
 
     fn explain(&self, error: io::Error) -> io::Error {
-        if error::inner(&error).is_none() {
-            return if self.is_answered() { error } else { self.explain_closed(error) };
+        if error::rustls_error(&error).is_none() {
+            return if self.has_answer_bytes() { error } else { self.explain_closed(error) };
         }
-        let fault = TlsError::of(&error, &self.mark, self.shared.tls);
-        self.shared.count_failure(&fault);
+        let fault = TlsError::of(&error, &self.handshake_state, self.connector.tls);
+        self.connector.count_failure(&fault);
         let server = self.proof.server.to_string();
         io::Error::new(error::TLS_ERROR, ConnectError::tls(&server, &fault))
     }
@@ -144,8 +149,8 @@ impl TlsStreamParts {
         }
         let fault = error::closed_unanswered();
         // A server may end an idle connection as it likes.
-        if self.is_asked() {
-            self.shared.count_failure(&fault);
+        if self.is_awaiting_answer() {
+            self.connector.count_failure(&fault);
         }
         io::Error::new(error::CLOSED_UNANSWERED, ConnectError::closed_unanswered())
     }

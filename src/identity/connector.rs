@@ -29,9 +29,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::certificate::{Certificate, is_over, unix};
+use super::certificate::{Certificate, is_past_expiry, unix_seconds};
 use super::error::{self, ConnectError, ConnectErrorKind, TlsError};
-use super::metrics::{KindLabel, ReasonLabel};
+use super::metrics::{HandshakeLabel, ReasonLabel};
 use super::proof::{ClientCertResolver, HandshakeState, ProvenSessions};
 use super::traffic_meter::{FloodLimit, Socket, TrafficMeter};
 use super::verifier::UpstreamVerifier;
@@ -39,9 +39,9 @@ use super::{Identity, IdentityMetrics, MutualConnection, MutualityProof, TlsOpti
 use crate::domain::ServerIdentity;
 
 /// How long a TCP connection may take, over all addresses of the name.
-const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
-const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const TLS_1_3: &str = "TLS 1.3";
 
 /// Opens connections to one upstream, and proves each mutual before it hands it out.
@@ -66,7 +66,7 @@ pub(super) struct MutualConnector {
     metrics: IdentityMetrics,
     /// When the first of the servers' certificates ends that connections were opened under, in
     /// seconds since 1970.
-    first_end: AtomicU64,
+    first_expiry: AtomicU64,
 }
 
 impl fmt::Debug for MutualConnector {
@@ -93,7 +93,7 @@ impl Connector {
         let sessions = Arc::new(ProvenSessions::new());
         let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
         let mut config =
-            config(verifier, ClientCertResolver::presenting(identity.key.clone()), tls);
+            client_config(verifier, ClientCertResolver::presenting(identity.key.clone()), tls);
         config.resumption = Resumption::store(sessions.clone())
             .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
         let mutual = MutualConnector {
@@ -103,19 +103,19 @@ impl Connector {
             tls,
             generation: identity.generation,
             metrics,
-            first_end: AtomicU64::new(u64::MAX),
+            first_expiry: AtomicU64::new(u64::MAX),
         };
-        Self { tcp: tcp(), mutual: Some(Arc::new(mutual)), flood_limit: None }
+        Self { tcp: tcp_connector(), mutual: Some(Arc::new(mutual)), flood_limit: None }
     }
 
     /// For `http://` (`--insecure-upstreams`).
     pub fn plain() -> Self {
-        Self { tcp: tcp(), mutual: None, flood_limit: None }
+        Self { tcp: tcp_connector(), mutual: None, flood_limit: None }
     }
 
     /// When the first certificate ends under which it opened a connection.
-    pub fn first_certificate_end(&self) -> Option<SystemTime> {
-        let seconds = self.mutual.as_ref()?.first_end.load(Ordering::Relaxed);
+    pub fn first_certificate_expiry(&self) -> Option<SystemTime> {
+        let seconds = self.mutual.as_ref()?.first_expiry.load(Ordering::Relaxed);
         (seconds != u64::MAX).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
 
@@ -123,7 +123,7 @@ impl Connector {
     /// sends too much that is no part of an answer, and are counted in `ended`. Whoever reads the
     /// answers credits each connection's [`TrafficMeter`].
     #[must_use]
-    pub fn ending_floods(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
+    pub fn with_flood_limit(self, requests_max: NonZeroUsize, ended: Counter) -> Self {
         Self { flood_limit: Some(FloodLimit::new(requests_max, ended)), ..self }
     }
 }
@@ -185,7 +185,7 @@ impl MutualConnector {
         let began = Instant::now();
         let (handshake_result, mark) = handshake(self.config.clone(), host, stream).await;
         let stream = handshake_result
-            .map_err(|error| self.failed(target, &TlsError::of(&error, &mark, self.tls)))?;
+            .map_err(|error| self.tls_failure(target, &TlsError::of(&error, &mark, self.tls)))?;
         self.prove(target, stream, mark, began.elapsed()).await
     }
 
@@ -198,33 +198,33 @@ impl MutualConnector {
         handshake: Duration,
     ) -> Result<Option<MutualConnection>, ConnectError> {
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        if !resumed && !mark.asked {
+        if !resumed && !mark.certificate_requested {
             close(&mut stream, &mut mark).await;
             self.metrics.not_mutual.inc();
             return Err(ConnectError::not_mutual(&target.name));
         }
-        if mark.unfit {
+        if mark.is_key_unfit {
             close(&mut stream, &mut mark).await;
-            return Err(self.failed(target, &error::unfit()));
+            return Err(self.tls_failure(target, &error::unfit_key_error()));
         }
         // Nobody verified the certificate of a session that was resumed.
-        let Some(not_after) =
-            not_after(&stream).filter(|end| !resumed || !is_over(*end, SystemTime::now()))
+        let Some(not_after) = server_certificate_expiry(&stream)
+            .filter(|end| !resumed || !is_past_expiry(*end, SystemTime::now()))
         else {
             close(&mut stream, &mut mark).await;
             return Ok(None);
         };
-        self.first_end.fetch_min(unix(not_after), Ordering::Relaxed);
-        mark.prove(&self.sessions);
+        self.first_expiry.fetch_min(unix_seconds(not_after), Ordering::Relaxed);
+        mark.mark_proven(&self.sessions);
         self.metrics
             .handshakes
-            .get_or_create(&KindLabel { kind: if resumed { "resumed" } else { "full" } })
+            .get_or_create(&HandshakeLabel { kind: if resumed { "resumed" } else { "full" } })
             .inc();
-        let proof = self.describe(&stream, resumed, handshake);
+        let proof = self.describe_proof(&stream, resumed, handshake);
         Ok(Some(MutualConnection::tls(stream, mark, proof, self)))
     }
 
-    fn describe(
+    fn describe_proof(
         &self,
         stream: &TlsStream<Socket>,
         resumed: bool,
@@ -233,19 +233,19 @@ impl MutualConnector {
         let session = stream.get_ref().1;
         MutualityProof {
             resumed,
-            protocol: protocol(stream),
+            protocol: protocol_name(stream),
             cipher: session
                 .negotiated_cipher_suite()
                 .and_then(|suite| suite.suite().as_str())
                 .unwrap_or("unknown"),
-            group: group(stream),
+            group: group_name(stream),
             server: self.server.clone(),
             generation: self.generation,
             handshake,
         }
     }
 
-    fn failed(&self, target: &ConnectTarget, fault: &TlsError) -> ConnectError {
+    fn tls_failure(&self, target: &ConnectTarget, fault: &TlsError) -> ConnectError {
         self.count_failure(fault);
         ConnectError::tls(&target.name, fault)
     }
@@ -292,11 +292,11 @@ impl ConnectTarget {
     }
 }
 
-pub(super) fn tcp() -> HttpConnector {
+pub(super) fn tcp_connector() -> HttpConnector {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp
 }
 
@@ -309,7 +309,7 @@ pub(super) async fn connect(
 }
 
 /// TLS as every connection speaks it; no session is kept unless the caller adds a store.
-pub(super) fn config(
+pub(super) fn client_config(
     verifier: UpstreamVerifier,
     resolver: ClientCertResolver,
     tls: TlsOptions,
@@ -336,8 +336,8 @@ pub(super) async fn handshake(
     let mut mark = HandshakeState::default();
     let shaken = {
         let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
-        let marked = poll_fn(|cx| mark.during(|| shaking.as_mut().poll(cx)));
-        timeout(HANDSHAKE_WITHIN, marked)
+        let marked = poll_fn(|cx| mark.poll_with(|| shaking.as_mut().poll(cx)));
+        timeout(HANDSHAKE_TIMEOUT, marked)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
@@ -348,19 +348,19 @@ pub(super) async fn handshake(
 pub(super) async fn close(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) {
     use tokio::io::AsyncWrite as _;
     poll_fn(|cx| {
-        let _ = mark.during(|| Pin::new(&mut *stream).poll_shutdown(cx));
+        let _ = mark.poll_with(|| Pin::new(&mut *stream).poll_shutdown(cx));
         Poll::Ready(())
     })
     .await;
 }
 
 /// When the server's certificate ends.
-fn not_after(stream: &TlsStream<Socket>) -> Option<SystemTime> {
+fn server_certificate_expiry(stream: &TlsStream<Socket>) -> Option<SystemTime> {
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     leaf.and_then(|leaf| Certificate::read(leaf).ok()).map(|leaf| leaf.not_after)
 }
 
-pub(super) fn protocol(stream: &TlsStream<Socket>) -> &'static str {
+pub(super) fn protocol_name(stream: &TlsStream<Socket>) -> &'static str {
     match stream.get_ref().1.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => TLS_1_3,
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
@@ -368,6 +368,6 @@ pub(super) fn protocol(stream: &TlsStream<Socket>) -> &'static str {
     }
 }
 
-pub(super) fn group(stream: &TlsStream<Socket>) -> Option<&'static str> {
+pub(super) fn group_name(stream: &TlsStream<Socket>) -> Option<&'static str> {
     stream.get_ref().1.negotiated_key_exchange_group()?.name().as_str()
 }

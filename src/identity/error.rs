@@ -73,7 +73,7 @@ impl ConnectError {
     }
 
     pub(super) fn connect(server: &str, error: &(dyn StdError + 'static)) -> Self {
-        Self { kind: ConnectErrorKind::Connect, detail: unconnected(server, error) }
+        Self { kind: ConnectErrorKind::Connect, detail: describe_connect_failure(server, error) }
     }
 
     pub(super) fn tls(server: &str, fault: &TlsError) -> Self {
@@ -108,7 +108,7 @@ impl TlsError {
 
     /// What an error of the TLS stream means.
     pub(super) fn of(error: &io::Error, mark: &HandshakeState, tls: TlsOptions) -> Self {
-        match inner(error) {
+        match rustls_error(error) {
             Some(error) => Self::of_tls(error, mark, tls),
             None => Self::of_io(error),
         }
@@ -143,7 +143,7 @@ impl TlsError {
             ) => Self::version(tls),
             Error::PeerIncompatible(
                 PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
-            ) => unfit(),
+            ) => unfit_key_error(),
             Error::PeerIncompatible(what) => {
                 Self::new("no-shared-cipher", format!("no TLS parameters in common: {what:?}"))
             }
@@ -174,7 +174,7 @@ impl TlsError {
                 "no-shared-protocol",
                 "it speaks neither HTTP/2 nor HTTP/1.1 (alert `no_application_protocol`)",
             ),
-            alert if refuses_us(alert) => {
+            alert if is_certificate_refusal(alert) => {
                 Self::new("refused-us", format!("it refused our certificate (alert `{name}`)"))
             }
             _ => Self::new("alert", format!("it ended the TLS handshake (alert `{name}`)")),
@@ -193,7 +193,7 @@ impl TlsError {
 }
 
 /// It accepts no signature that our key can make.
-pub(super) fn unfit() -> TlsError {
+pub(super) fn unfit_key_error() -> TlsError {
     TlsError::new(
         "unfit-key",
         "it accepts no signature that our key can make, so our certificate cannot be presented",
@@ -211,7 +211,7 @@ pub(super) fn closed_unanswered() -> TlsError {
 }
 
 /// Whether an alert says that our certificate, or the lack of one, was the reason.
-pub(super) fn refuses_us(alert: AlertDescription) -> bool {
+pub(super) fn is_certificate_refusal(alert: AlertDescription) -> bool {
     use AlertDescription as A;
     matches!(
         alert,
@@ -229,7 +229,7 @@ pub(super) fn refuses_us(alert: AlertDescription) -> bool {
 }
 
 /// The TLS library's error inside a stream's.
-pub(super) fn inner(error: &io::Error) -> Option<&Error> {
+pub(super) fn rustls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
@@ -248,7 +248,7 @@ pub(super) fn alert_name(alert: AlertDescription) -> String {
     name
 }
 
-fn unconnected(server: &str, error: &(dyn StdError + 'static)) -> String {
+fn describe_connect_failure(server: &str, error: &(dyn StdError + 'static)) -> String {
     let is_dns = error.to_string().starts_with("dns error");
     let mut cause = error;
     while let Some(deeper) = cause.source() {

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
-use super::certificate::{Certificate, moment};
+use super::certificate::{Certificate, format_timestamp};
 use super::revocation::Revocations;
 use super::{IdentityError, IdentityPaths, provider};
 use crate::resources::read_at_most;
@@ -27,7 +27,7 @@ const FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// The largest `crl.pem`: tens of thousands of revoked certificates fit. It is read twice a second.
 const CRL_MAX_BYTES: u64 = 2 * FILE_MAX_BYTES;
 /// How often differing readings are tried again.
-const READINGS: usize = 5;
+const READ_ATTEMPTS_MAX: usize = 5;
 
 /// One generation of our identity: certificate chain, key and trust anchors, checked to belong
 /// together.
@@ -54,7 +54,7 @@ pub(super) struct TrustStore {
 
 impl TrustStore {
     /// In what `roots` vouch for, without a list of revoked certificates.
-    pub(super) fn in_roots(roots: RootCertStore) -> Self {
+    pub(super) fn from_roots(roots: RootCertStore) -> Self {
         Self { roots: Arc::new(roots), revocations: None }
     }
 }
@@ -84,18 +84,18 @@ impl Identity {
         generation: u64,
     ) -> Result<Self, IdentityError> {
         let (cert_file, key_file, ca_file) = (paths.cert(), paths.key(), paths.authorities());
-        let chain = certificates(&cert_file, &files.cert)?;
-        let certificate = read(&cert_file, &chain[0])?;
+        let chain = parse_certificates(&cert_file, &files.cert)?;
+        let certificate = parse_certificate(&cert_file, &chain[0])?;
         check_dates(&cert_file, &certificate)?;
-        let key = private_key(&key_file, &files.key)?;
+        let key = parse_private_key(&key_file, &files.key)?;
         let key = CertifiedKey::from_der(chain, key, &provider())
-            .map_err(|error| pair(&paths.dir, &error))?;
-        let (roots, authorities) = anchors(&ca_file, &files.ca)?;
+            .map_err(|error| key_pair_error(&paths.dir, &error))?;
+        let (roots, authorities) = parse_trust_anchors(&ca_file, &files.ca)?;
         let revoked = files.crl.as_deref();
         let revocations =
             revoked.map(|bytes| Revocations::read(&paths.revocations(), bytes)).transpose()?;
         let trust =
-            TrustStore { revocations: revocations.map(Arc::new), ..TrustStore::in_roots(roots) };
+            TrustStore { revocations: revocations.map(Arc::new), ..TrustStore::from_roots(roots) };
         Ok(Self {
             generation,
             not_after: certificate.not_after,
@@ -153,7 +153,7 @@ pub(super) struct IdentityFiles {
 impl IdentityFiles {
     pub(super) fn read(paths: &IdentityPaths) -> Result<Self, IdentityError> {
         let mut last = Self::read_once(paths)?;
-        for _ in 1..READINGS {
+        for _ in 1..READ_ATTEMPTS_MAX {
             let again = Self::read_once(paths)?;
             if again == last {
                 return Ok(again);
@@ -161,13 +161,13 @@ impl IdentityFiles {
             last = again;
         }
         let what = "the files change while they are being read; expected them to hold still";
-        Err(problem(&paths.dir, what))
+        Err(file_error(&paths.dir, what))
     }
 
     fn read_once(paths: &IdentityPaths) -> Result<Self, IdentityError> {
         let revocations = paths.revocations();
-        let crl = read_if_there(&revocations, CRL_MAX_BYTES);
-        let crl = crl.map_err(|error| unreadable(&revocations, &error))?;
+        let crl = read_if_exists(&revocations, CRL_MAX_BYTES);
+        let crl = crl.map_err(|error| unreadable_error(&revocations, &error))?;
         Ok(Self {
             cert: read_file(&paths.cert())?,
             key: read_file(&paths.key())?,
@@ -189,59 +189,69 @@ impl IdentityFiles {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, IdentityError> {
-    let bytes = read_if_there(path, FILE_MAX_BYTES).map_err(|error| unreadable(path, &error))?;
-    bytes.ok_or_else(|| missing(path, "no such file; expected a PEM file"))
+    let bytes =
+        read_if_exists(path, FILE_MAX_BYTES).map_err(|error| unreadable_error(path, &error))?;
+    bytes.ok_or_else(|| missing_file_error(path, "no such file; expected a PEM file"))
 }
 
 /// What is in the file at `path`; `None` where there is none.
-fn read_if_there(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+fn read_if_exists(path: &Path, max_bytes: u64) -> io::Result<Option<Vec<u8>>> {
     match read_at_most(path, max_bytes) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         read => read.map(Some),
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> IdentityError {
+fn unreadable_error(path: &Path, error: &io::Error) -> IdentityError {
     if error.kind() == io::ErrorKind::FileTooLarge {
-        return problem(path, &format!("larger than {error}; expected a PEM file"));
+        return file_error(path, &format!("larger than {error}; expected a PEM file"));
     }
     let expected = "a PEM file that this process may read";
-    missing(path, &format!("cannot be read: {error}; expected {expected}"))
+    missing_file_error(path, &format!("cannot be read: {error}; expected {expected}"))
 }
 
-fn missing(path: &Path, what: &str) -> IdentityError {
-    IdentityError { is_missing: true, ..problem(path, what) }
+fn missing_file_error(path: &Path, what: &str) -> IdentityError {
+    IdentityError { is_missing: true, ..file_error(path, what) }
 }
 
-fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+fn parse_certificates(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
-    let chain = chain.map_err(|error| malformed(path, &error, "a PEM certificate"))?;
+    let chain = chain.map_err(|error| malformed_pem_error(path, &error, "a PEM certificate"))?;
     if chain.is_empty() {
-        return Err(problem(
+        return Err(file_error(
             path,
-            &format!("{}; expected a PEM block `CERTIFICATE`", blocks(bytes)),
+            &format!("{}; expected a PEM block `CERTIFICATE`", describe_pem_blocks(bytes)),
         ));
     }
     Ok(chain)
 }
 
-fn private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
+fn parse_private_key(path: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| match error {
-        pem::Error::NoItemsFound => problem(
+        pem::Error::NoItemsFound => file_error(
             path,
-            &format!("{}; expected a PEM block `PRIVATE KEY` without a passphrase", blocks(bytes)),
+            &format!(
+                "{}; expected a PEM block `PRIVATE KEY` without a passphrase",
+                describe_pem_blocks(bytes)
+            ),
         ),
-        error => malformed(path, &error, "a PEM private key"),
+        error => malformed_pem_error(path, &error, "a PEM private key"),
     })
 }
 
-fn anchors(path: &Path, bytes: &[u8]) -> Result<(RootCertStore, Vec<Certificate>), IdentityError> {
+fn parse_trust_anchors(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<(RootCertStore, Vec<Certificate>), IdentityError> {
     let mut roots = RootCertStore::empty();
     let mut read_all = Vec::new();
-    for (index, der) in certificates(path, bytes)?.into_iter().enumerate() {
-        read_all.push(read(path, &der)?);
+    for (index, der) in parse_certificates(path, bytes)?.into_iter().enumerate() {
+        read_all.push(parse_certificate(path, &der)?);
         roots.add(der).map_err(|error| {
-            problem(
+            file_error(
                 path,
                 &format!("certificate {} cannot be trusted as an authority: {error}", index + 1),
             )
@@ -250,22 +260,23 @@ fn anchors(path: &Path, bytes: &[u8]) -> Result<(RootCertStore, Vec<Certificate>
     Ok((roots, read_all))
 }
 
-fn read(path: &Path, der: &CertificateDer<'_>) -> Result<Certificate, IdentityError> {
+fn parse_certificate(path: &Path, der: &CertificateDer<'_>) -> Result<Certificate, IdentityError> {
     Certificate::read(der)
-        .map_err(|error| problem(path, &format!("{error}; expected a PEM certificate")))
+        .map_err(|error| file_error(path, &format!("{error}; expected a PEM certificate")))
 }
 
 fn check_dates(path: &Path, certificate: &Certificate) -> Result<(), IdentityError> {
     let now = SystemTime::now();
-    let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
-    if certificate.is_over(now) {
-        return Err(problem(
+    let (first, last) =
+        (format_timestamp(certificate.not_before), format_timestamp(certificate.not_after));
+    if certificate.is_expired(now) {
+        return Err(file_error(
             path,
             &format!("expired at {last}; expected a certificate that is valid now"),
         ));
     }
     if now < certificate.not_before {
-        return Err(problem(
+        return Err(file_error(
             path,
             &format!("not valid before {first}; expected a certificate that is valid now"),
         ));
@@ -273,14 +284,14 @@ fn check_dates(path: &Path, certificate: &Certificate) -> Result<(), IdentityErr
     Ok(())
 }
 
-fn pair(dir: &Path, error: &Error) -> IdentityError {
+fn key_pair_error(dir: &Path, error: &Error) -> IdentityError {
     match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => problem(
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => file_error(
             dir,
             "`tls.key` is not the key of the certificate in `tls.crt`; expected a pair",
         ),
         // What a key parser says of its input stays out of the message.
-        _ => problem(
+        _ => file_error(
             &dir.join("tls.key"),
             "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key",
         ),
@@ -288,13 +299,15 @@ fn pair(dir: &Path, error: &Error) -> IdentityError {
 }
 
 /// Names the PEM blocks that a file does hold.
-pub(super) fn blocks(bytes: &[u8]) -> String {
+pub(super) fn describe_pem_blocks(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let labels = text
         .lines()
         .filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
-    let labels: Vec<_> =
-        labels.take(3).map(|label| format!("`{}`", super::certificate::plain(label))).collect();
+    let labels: Vec<_> = labels
+        .take(3)
+        .map(|label| format!("`{}`", super::certificate::escape_bounded(label)))
+        .collect();
     match labels.is_empty() {
         _ if bytes.is_empty() => "the file is empty".to_owned(),
         true => "no PEM block".to_owned(),
@@ -302,7 +315,11 @@ pub(super) fn blocks(bytes: &[u8]) -> String {
     }
 }
 
-pub(super) fn malformed(path: &Path, error: &pem::Error, expected: &str) -> IdentityError {
+pub(super) fn malformed_pem_error(
+    path: &Path,
+    error: &pem::Error,
+    expected: &str,
+) -> IdentityError {
     let met = match error {
         pem::Error::MissingSectionEnd { .. } => {
             "a PEM block has no end (is the file half-written?)"
@@ -311,10 +328,10 @@ pub(super) fn malformed(path: &Path, error: &pem::Error, expected: &str) -> Iden
         pem::Error::Base64Decode(_) => "a PEM block is not base64",
         _ => "not PEM",
     };
-    problem(path, &format!("{met}; expected {expected}"))
+    file_error(path, &format!("{met}; expected {expected}"))
 }
 
-pub(super) fn problem(path: &Path, what: &str) -> IdentityError {
+pub(super) fn file_error(path: &Path, what: &str) -> IdentityError {
     IdentityError { message: format!("`{}`: {what}", path.display()), is_missing: false }
 }
 

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 
 /// How far a fresh certificate is dated back, so that a peer whose clock is a little behind accepts
 /// it.
-const BACKDATED: Duration = Duration::from_mins(5);
+const BACKDATE: Duration = Duration::from_mins(5);
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -36,7 +36,7 @@ impl Validity {
     /// From five minutes ago until `lifetime` from now.
     pub fn lasting(lifetime: Duration) -> Self {
         let now = SystemTime::now();
-        Self { not_before: now - BACKDATED, not_after: now + lifetime }
+        Self { not_before: now - BACKDATE, not_after: now + lifetime }
     }
 
     /// From five minutes ago until `days` days from now.
@@ -169,7 +169,7 @@ impl Authority {
     }
 
     /// A new key and a certificate for it.
-    pub fn issue(&self, leaf: &Leaf) -> Result<Issued, IssueError> {
+    pub fn issue(&self, leaf: &Leaf) -> Result<IssuedCertificate, IssueError> {
         let mut params = params(&leaf.common_name, leaf.valid);
         for name in &leaf.dns {
             params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
@@ -189,13 +189,13 @@ impl Authority {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let cert_pem = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(Issued { cert_pem, key_pem: key.serialize_pem() })
+        Ok(IssuedCertificate { cert_pem, key_pem: key.serialize_pem() })
     }
 
     /// A list of revoked certificates, in PEM: what goes into a `crl.pem`.
-    pub fn revoke(&self, revoked: &[&Issued]) -> Result<String, IssueError> {
+    pub fn revoke(&self, revoked: &[&IssuedCertificate]) -> Result<String, IssueError> {
         let now = OffsetDateTime::now_utc();
-        let serial_of = |issued: &Issued| {
+        let serial_of = |issued: &IssuedCertificate| {
             let (_, pem) = x509_parser::pem::parse_x509_pem(issued.cert_pem.as_bytes()).ok()?;
             Some(SerialNumber::from_slice(pem.parse_x509().ok()?.raw_serial()))
         };
@@ -232,33 +232,33 @@ fn params(common_name: &str, valid: Validity) -> CertificateParams {
 
 /// A certificate and its private key.
 #[derive(Clone)]
-pub struct Issued {
+pub struct IssuedCertificate {
     /// The certificate.
     pub cert_pem: String,
     /// Its key, in PKCS#8.
     pub key_pem: String,
 }
 
-impl std::fmt::Debug for Issued {
+impl std::fmt::Debug for IssuedCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Issued").field("cert_pem", &self.cert_pem).finish_non_exhaustive()
     }
 }
 
-impl Issued {
+impl IssuedCertificate {
     /// Writes `tls.crt`, `tls.key` (readable by its owner only) and `ca.crt` into `dir`, each
     /// replaced whole.
     pub fn write(&self, dir: &Path, ca_pem: &str) -> io::Result<()> {
         fs::create_dir_all(dir)?;
-        replace(dir, "ca.crt", ca_pem, 0o644)?;
-        replace(dir, "tls.key", &self.key_pem, 0o600)?;
-        replace(dir, "tls.crt", &self.cert_pem, 0o644)
+        replace_file(dir, "ca.crt", ca_pem, 0o644)?;
+        replace_file(dir, "tls.key", &self.key_pem, 0o600)?;
+        replace_file(dir, "tls.crt", &self.cert_pem, 0o644)
     }
 }
 
 /// Writes beside the file, then renames over it: a reader meets the old text or the new one, and
 /// the mode holds from the first byte.
-fn replace(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
+fn replace_file(dir: &Path, name: &str, text: &str, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
 
     let beside = dir.join(format!(".{name}.new"));

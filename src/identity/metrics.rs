@@ -9,10 +9,10 @@ use prometheus_client::registry::Registry;
 /// The counters and gauges of this module. The default counts without being registered anywhere.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityMetrics {
-    pub(super) handshakes: Family<KindLabel, Counter>,
+    pub(super) handshakes: Family<HandshakeLabel, Counter>,
     pub(super) not_mutual: Counter,
     pub(super) failures: Family<ReasonLabel, Counter>,
-    pub(super) expiry: Family<WhichLabel, Gauge>,
+    pub(super) expiry: Family<CertificateLabel, Gauge>,
     pub(super) reloads: Counter,
     pub(super) reload_failures: Counter,
     /// 1 while the files are not those in force, because they are not usable.
@@ -20,7 +20,7 @@ pub struct IdentityMetrics {
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct KindLabel {
+pub(super) struct HandshakeLabel {
     pub(super) kind: &'static str,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct ReasonLabel {
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct WhichLabel {
+pub(super) struct CertificateLabel {
     pub(super) which: &'static str,
 }
 
@@ -86,7 +86,7 @@ impl IdentityMetrics {
 
     /// How many handshakes succeeded, as (full, resumed).
     pub fn handshakes(&self) -> (u64, u64) {
-        let of = |kind| self.handshakes.get_or_create(&KindLabel { kind }).get();
+        let of = |kind| self.handshakes.get_or_create(&HandshakeLabel { kind }).get();
         (of("full"), of("resumed"))
     }
 
@@ -110,10 +110,10 @@ mod tests {
     fn the_names_are_those_of_the_documentation() {
         let mut registry = Registry::with_prefix("bfb");
         let metrics = IdentityMetrics::register(&mut registry);
-        metrics.handshakes.get_or_create(&KindLabel { kind: "full" }).inc();
+        metrics.handshakes.get_or_create(&HandshakeLabel { kind: "full" }).inc();
         metrics.not_mutual.inc();
         metrics.failures.get_or_create(&ReasonLabel { reason: "expired" }).inc();
-        metrics.expiry.get_or_create(&WhichLabel { which: "identity" }).set(7);
+        metrics.expiry.get_or_create(&CertificateLabel { which: "identity" }).set(7);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [

@@ -24,15 +24,17 @@ mod verifier;
 
 use std::path::PathBuf;
 
-pub use certificate::{Certificate, is_over, moment};
+pub use certificate::{Certificate, format_timestamp, is_past_expiry};
 pub use config::{IdentityConfig, IdentityConfigError, RotatingIdentity};
 pub use connection::{MutualConnection, MutualityProof};
 pub use connector::Connector;
 pub use error::{ConnectError, ConnectErrorKind};
 pub use files::Identity;
 pub use metrics::IdentityMetrics;
-pub use probe::{Inspection, ProbeRefusal, inspect, inspect_under, refuses_without_certificate};
-pub use rotation::follow;
+pub use probe::{
+    Inspection, ProbeRefusal, inspect, inspect_with_authorities, probe_without_certificate,
+};
+pub use rotation::follow_files;
 pub use traffic_meter::{Flooded, TrafficMeter};
 
 use files::aws_lc as provider;

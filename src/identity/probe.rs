@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
-use super::connector::{self, ConnectTarget, close, config, handshake};
+use super::connector::{self, ConnectTarget, client_config, close, handshake};
 use super::error::{self, ConnectError, TlsError};
 use super::files::TrustStore;
 use super::proof::{ClientCertResolver, HandshakeState};
@@ -26,7 +26,7 @@ use crate::domain::ServerIdentity;
 
 /// How long a server may take to refuse a handshake without a certificate: in TLS 1.3 it does so
 /// after our last message.
-const REFUSES_WITHIN: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most that is read while waiting for a refusal, in bytes (an HTTP/2 server greets first).
 const READ_MAX_BYTES: usize = 64 * 1024;
 
@@ -43,21 +43,23 @@ pub enum ProbeRefusal {
 
 /// Whether `uri`'s server refuses a client that presents no certificate. The server itself is
 /// verified as always.
-pub async fn refuses_without_certificate(
+pub async fn probe_without_certificate(
     uri: &Uri,
     identity: &Identity,
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<ProbeRefusal, ConnectError> {
     let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
-    let ProbedHandshake { target, outcome, mut mark, .. } = shake(uri, verifier, tls).await?;
+    let ProbedHandshake { target, outcome, handshake_state: mut mark, .. } =
+        probe_handshake(uri, verifier, tls).await?;
     let mut stream = match outcome {
         Ok(stream) => stream,
         Err(error) => {
-            return refusal_of(&error, &mark).ok_or_else(|| fault(&target, &error, &mark, tls));
+            return refusal_of(&error, &mark)
+                .ok_or_else(|| handshake_error(&target, &error, &mark, tls));
         }
     };
-    if !mark.asked {
+    if !mark.certificate_requested {
         close(&mut stream, &mut mark).await;
         return Ok(ProbeRefusal::AcceptsWithout);
     }
@@ -93,7 +95,7 @@ pub async fn inspect(
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
-    let mut seen = look(uri, identity.trust.clone(), server, tls).await?;
+    let mut seen = inspect_handshake(uri, identity.trust.clone(), server, tls).await?;
     if seen.problem.is_none() && seen.protocol.is_some() && !seen.asked_for_certificate {
         seen.problem = Some("it did not ask for a client certificate".to_owned());
     }
@@ -102,7 +104,7 @@ pub async fn inspect(
 
 /// The same for a server that need not ask for ours: `authorities` are those that may have signed
 /// its certificate, in PEM; without them the public ones.
-pub async fn inspect_under(
+pub async fn inspect_with_authorities(
     uri: &Uri,
     authorities: Option<&[u8]>,
     server: &ServerIdentity,
@@ -117,24 +119,25 @@ pub async fn inspect_under(
         }
         None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
     }
-    look(uri, TrustStore::in_roots(roots), server, tls).await
+    inspect_handshake(uri, TrustStore::from_roots(roots), server, tls).await
 }
 
-async fn look(
+async fn inspect_handshake(
     uri: &Uri,
     trust: TrustStore,
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
     let verifier = UpstreamVerifier::new(trust, server.clone(), &provider()).lenient();
-    let ProbedHandshake { outcome, mut mark, connect, handshake, .. } =
-        shake(uri, verifier, tls).await?;
+    let ProbedHandshake { outcome, handshake_state: mut mark, connect, handshake, .. } =
+        probe_handshake(uri, verifier, tls).await?;
     let problem = match &outcome {
         _ if mark.refusal.is_some() => mark.refusal.as_ref().map(|fault| fault.detail.clone()),
         // Over TLS 1.2 a server that demands a certificate ends the handshake here: just what it
         // should do.
         Err(error)
-            if mark.asked && refusal_of(error, &mark) == Some(ProbeRefusal::DemandsCertificate) =>
+            if mark.certificate_requested
+                && refusal_of(error, &mark) == Some(ProbeRefusal::DemandsCertificate) =>
         {
             None
         }
@@ -148,9 +151,9 @@ async fn look(
             .as_ref()
             .and_then(|leaf: &CertificateDer<'_>| Certificate::read(leaf).ok()),
         problem,
-        asked_for_certificate: mark.asked,
-        protocol: finished.map(connector::protocol),
-        group: finished.and_then(connector::group),
+        asked_for_certificate: mark.certificate_requested,
+        protocol: finished.map(connector::protocol_name),
+        group: finished.and_then(connector::group_name),
         connect,
         handshake,
     };
@@ -164,12 +167,12 @@ async fn look(
 struct ProbedHandshake {
     target: ConnectTarget,
     outcome: io::Result<TlsStream<Socket>>,
-    mark: HandshakeState,
+    handshake_state: HandshakeState,
     connect: Duration,
     handshake: Duration,
 }
 
-async fn shake(
+async fn probe_handshake(
     uri: &Uri,
     verifier: UpstreamVerifier,
     tls: TlsOptions,
@@ -177,21 +180,21 @@ async fn shake(
     let target = ConnectTarget::of(uri, "https")?;
     let host = target.server_name()?;
     let began = Instant::now();
-    let stream = connector::connect(connector::tcp(), &target).await?;
+    let stream = connector::connect(connector::tcp_connector(), &target).await?;
     let connect = began.elapsed();
-    let config = Arc::new(config(verifier, ClientCertResolver::presenting_nothing(), tls));
+    let config = Arc::new(client_config(verifier, ClientCertResolver::presenting_nothing(), tls));
     let (outcome, mark) =
         handshake(config, host, Socket::below_tls(stream, TrafficMeter::new(None))).await;
     Ok(ProbedHandshake {
         target,
         outcome,
-        mark,
+        handshake_state: mark,
         connect,
         handshake: began.elapsed().saturating_sub(connect),
     })
 }
 
-fn fault(
+fn handshake_error(
     target: &ConnectTarget,
     error: &io::Error,
     mark: &HandshakeState,
@@ -205,7 +208,7 @@ async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState
     let waiting = async {
         let mut left = READ_MAX_BYTES;
         while left > 0 {
-            match read(stream, mark).await {
+            match read_some(stream, mark).await {
                 Ok(0) => {
                     return ProbeRefusal::Unknown(
                         "it closed the connection without an alert".to_owned(),
@@ -224,14 +227,14 @@ async fn await_refusal(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState
         }
         ProbeRefusal::AcceptsWithout
     };
-    timeout(REFUSES_WITHIN, waiting).await.unwrap_or(ProbeRefusal::AcceptsWithout)
+    timeout(REFUSAL_TIMEOUT, waiting).await.unwrap_or(ProbeRefusal::AcceptsWithout)
 }
 
-async fn read(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> io::Result<usize> {
+async fn read_some(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> io::Result<usize> {
     let mut space = [0; 4096];
     std::future::poll_fn(|cx| {
         let mut buf = ReadBuf::new(&mut space);
-        mark.during(|| Pin::new(&mut *stream).poll_read(cx, &mut buf))
+        mark.poll_with(|| Pin::new(&mut *stream).poll_read(cx, &mut buf))
             .map_ok(|()| buf.filled().len())
     })
     .await
@@ -239,19 +242,21 @@ async fn read(stream: &mut TlsStream<Socket>, mark: &mut HandshakeState) -> io::
 
 /// What an error says of the missing certificate; nothing, where it is about something else.
 fn refusal_of(error: &io::Error, mark: &HandshakeState) -> Option<ProbeRefusal> {
-    match error::inner(error) {
-        Some(Error::AlertReceived(alert)) if mark.asked && refuses(*alert) => {
+    match error::rustls_error(error) {
+        Some(Error::AlertReceived(alert)) if mark.certificate_requested && is_refusal(*alert) => {
             Some(ProbeRefusal::DemandsCertificate)
         }
-        Some(Error::AlertReceived(alert)) if mark.asked => Some(ProbeRefusal::Unknown(format!(
-            "it ended the connection with alert `{}`",
-            error::alert_name(*alert)
-        ))),
+        Some(Error::AlertReceived(alert)) if mark.certificate_requested => {
+            Some(ProbeRefusal::Unknown(format!(
+                "it ended the connection with alert `{}`",
+                error::alert_name(*alert)
+            )))
+        }
         _ => None,
     }
 }
 
 /// In TLS 1.2 a missing certificate is a `handshake_failure`.
-fn refuses(alert: rustls::AlertDescription) -> bool {
-    alert == rustls::AlertDescription::HandshakeFailure || error::refuses_us(alert)
+fn is_refusal(alert: rustls::AlertDescription) -> bool {
+    alert == rustls::AlertDescription::HandshakeFailure || error::is_certificate_refusal(alert)
 }

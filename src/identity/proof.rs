@@ -27,9 +27,9 @@ use rustls::{NamedGroup, SignatureScheme};
 use super::error::TlsError;
 
 /// The most sessions held for one connection that is not proven yet.
-const HELD_MAX: usize = 8;
+const PENDING_SESSIONS_MAX: usize = 8;
 /// What the store keeps: one server, up to eight tickets.
-const STORED_MAX: usize = 8;
+const STORED_SESSIONS_MAX: usize = 8;
 
 thread_local! {
     /// The mark of the connection that this thread is polling.
@@ -40,15 +40,15 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct HandshakeState {
     /// The server sent a `CertificateRequest`.
-    pub(super) asked: bool,
+    pub(super) certificate_requested: bool,
     /// It accepts no signature that our key can make, so our certificate could not be presented.
-    pub(super) unfit: bool,
+    pub(super) is_key_unfit: bool,
     /// The server's own certificate, where one came (not in a resumed handshake).
     pub(super) leaf: Option<CertificateDer<'static>>,
     /// Why the verifier refused it.
     pub(super) refusal: Option<TlsError>,
-    proven: bool,
-    held: Vec<Session>,
+    is_proven: bool,
+    pending_sessions: Vec<Session>,
 }
 
 #[derive(Debug)]
@@ -59,13 +59,13 @@ enum Session {
 
 impl HandshakeState {
     /// Runs one poll of the connection that this mark belongs to.
-    pub(super) fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
+    pub(super) fn poll_with<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         /// Takes the mark back also when the poll panics, so that no other connection finds it.
-        struct Bracket<'a> {
+        struct PollGuard<'a> {
             mark: &'a mut HandshakeState,
             outer: Option<HandshakeState>,
         }
-        impl Drop for Bracket<'_> {
+        impl Drop for PollGuard<'_> {
             fn drop(&mut self) {
                 if let Some(mark) = POLLED.replace(self.outer.take()) {
                     *self.mark = mark;
@@ -73,29 +73,29 @@ impl HandshakeState {
             }
         }
         let outer = POLLED.replace(Some(std::mem::take(self)));
-        let _bracket = Bracket { mark: self, outer };
+        let _bracket = PollGuard { mark: self, outer };
         poll()
     }
 
     /// From now on this connection's sessions are stored; those held are stored now.
-    pub(super) fn prove(&mut self, store: &ProvenSessions) {
-        self.proven = true;
+    pub(super) fn mark_proven(&mut self, store: &ProvenSessions) {
+        self.is_proven = true;
         self.leaf = None;
-        for session in self.held.drain(..) {
-            store.keep(session);
+        for session in self.pending_sessions.drain(..) {
+            store.store_session(session);
         }
     }
 
-    fn hold(&mut self, session: Session) {
-        if self.held.len() == HELD_MAX {
-            self.held.remove(0);
+    fn hold_session(&mut self, session: Session) {
+        if self.pending_sessions.len() == PENDING_SESSIONS_MAX {
+            self.pending_sessions.remove(0);
         }
-        self.held.push(session);
+        self.pending_sessions.push(session);
     }
 }
 
 /// Writes to the mark of the connection being polled, if there is one.
-pub(super) fn note(write: impl FnOnce(&mut HandshakeState)) {
+pub(super) fn update_polled(write: impl FnOnce(&mut HandshakeState)) {
     POLLED.with_borrow_mut(|polled| polled.as_mut().map(write));
 }
 
@@ -129,9 +129,9 @@ impl ResolvesClientCert for ClientCertResolver {
         schemes: &[SignatureScheme],
     ) -> Option<Arc<CertifiedKey>> {
         let unfit = self.key.as_ref().is_some_and(|key| key.key.choose_scheme(schemes).is_none());
-        note(|mark| {
-            mark.asked = true;
-            mark.unfit = unfit;
+        update_polled(|mark| {
+            mark.certificate_requested = true;
+            mark.is_key_unfit = unfit;
         });
         self.key.clone()
     }
@@ -148,20 +148,20 @@ pub(super) struct ProvenSessions {
 
 impl ProvenSessions {
     pub(super) fn new() -> Self {
-        Self { cache: ClientSessionMemoryCache::new(STORED_MAX) }
+        Self { cache: ClientSessionMemoryCache::new(STORED_SESSIONS_MAX) }
     }
 
     /// Forgets every session with `server`.
     pub(super) fn forget(&self, server: &ServerName<'static>) {
         self.cache.remove_tls12_session(server);
-        for _ in 0..STORED_MAX {
+        for _ in 0..STORED_SESSIONS_MAX {
             if self.cache.take_tls13_ticket(server).is_none() {
                 break;
             }
         }
     }
 
-    fn keep(&self, session: Session) {
+    fn store_session(&self, session: Session) {
         match session {
             Session::Tls13(server, ticket) => self.cache.insert_tls13_ticket(server, ticket),
             Session::Tls12(server, session) => self.cache.set_tls12_session(server, session),
@@ -170,10 +170,10 @@ impl ProvenSessions {
 
     /// Keeps it where the connection is proven, leaves it with the mark where it is not yet, and
     /// drops it where there is no telling whose it is.
-    fn take_in(&self, session: Session) {
+    fn store_or_hold(&self, session: Session) {
         POLLED.with_borrow_mut(|polled| match polled {
-            Some(mark) if mark.proven => self.keep(session),
-            Some(mark) => mark.hold(session),
+            Some(mark) if mark.is_proven => self.store_session(session),
+            Some(mark) => mark.hold_session(session),
             None => {}
         });
     }
@@ -195,7 +195,7 @@ impl ClientSessionStore for ProvenSessions {
     }
 
     fn set_tls12_session(&self, server: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.take_in(Session::Tls12(server, session));
+        self.store_or_hold(Session::Tls12(server, session));
     }
 
     fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
@@ -207,7 +207,7 @@ impl ClientSessionStore for ProvenSessions {
     }
 
     fn insert_tls13_ticket(&self, server: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.take_in(Session::Tls13(server, ticket));
+        self.store_or_hold(Session::Tls13(server, ticket));
     }
 
     fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
@@ -232,28 +232,28 @@ mod tests {
     #[test]
     fn a_note_reaches_the_polled_connection_only() {
         let (mut one, mut two) = (HandshakeState::default(), HandshakeState::default());
-        note(|mark| mark.asked = true);
-        one.during(|| two.during(|| note(|mark| mark.asked = true)));
-        assert_eq!((one.asked, two.asked), (false, true));
-        one.during(|| {
-            two.during(|| {});
-            note(|mark| mark.asked = true);
+        update_polled(|mark| mark.certificate_requested = true);
+        one.poll_with(|| two.poll_with(|| update_polled(|mark| mark.certificate_requested = true)));
+        assert_eq!((one.certificate_requested, two.certificate_requested), (false, true));
+        one.poll_with(|| {
+            two.poll_with(|| {});
+            update_polled(|mark| mark.certificate_requested = true);
         });
-        assert!(one.asked, "an inner poll gives the thread back");
+        assert!(one.certificate_requested, "an inner poll gives the thread back");
     }
 
     #[test]
     fn a_poll_that_panics_leaves_no_mark_behind() {
         let mut mark = HandshakeState::default();
         let poll = std::panic::AssertUnwindSafe(|| {
-            mark.during(|| {
-                note(|mark| mark.asked = true);
+            mark.poll_with(|| {
+                update_polled(|mark| mark.certificate_requested = true);
                 panic!("in a poll");
             });
         });
         assert!(std::panic::catch_unwind(poll).is_err());
         assert!(POLLED.with_borrow(Option::is_none));
-        assert!(mark.asked);
+        assert!(mark.certificate_requested);
     }
 
     /// A handshake in memory that ends with the server's tickets read inside `mark`, before
@@ -273,11 +273,11 @@ mod tests {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der(authority.ca_pem())).unwrap();
         let verifier = UpstreamVerifier::new(
-            TrustStore::in_roots(roots),
+            TrustStore::from_roots(roots),
             ServerIdentity::Dns("s.example".to_owned()),
             &provider(),
         );
-        let mut config = connector::config(
+        let mut config = connector::client_config(
             verifier,
             ClientCertResolver::presenting_nothing(),
             TlsOptions::default(),
@@ -295,7 +295,7 @@ mod tests {
                 server.write_tls(&mut wire).unwrap();
             }
             client.read_tls(&mut wire.as_slice()).unwrap();
-            mark.during(|| client.process_new_packets()).unwrap();
+            mark.poll_with(|| client.process_new_packets()).unwrap();
         }
         assert_eq!(client.tls13_tickets_received(), 2);
     }
@@ -309,9 +309,9 @@ mod tests {
         let store = Arc::new(ProvenSessions::new());
         let mut mark = HandshakeState::default();
         tickets_before_the_proof(&store, &mut mark);
-        assert!(!mark.asked);
+        assert!(!mark.certificate_requested);
         assert!(store.take_tls13_ticket(&name()).is_none(), "nothing to resume before the proof");
-        mark.prove(&store);
+        mark.mark_proven(&store);
         assert!(store.take_tls13_ticket(&name()).is_some());
         store.forget(&name());
         assert!(store.take_tls13_ticket(&name()).is_none());

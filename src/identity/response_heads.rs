@@ -25,7 +25,7 @@ pub(super) struct ResponseHeads {
 enum HeadState {
     /// In a body, or between two exchanges.
     #[default]
-    Elsewhere,
+    OutsideHead,
     InHead,
     /// Nothing behind the last head belongs to anybody.
     Ended,
@@ -34,7 +34,7 @@ enum HeadState {
 impl ResponseHeads {
     /// A piece of a request was written. Returns whether an exchange begins with it.
     pub(super) fn begin_exchange(&mut self) -> bool {
-        let begins = self.state == HeadState::Elsewhere;
+        let begins = self.state == HeadState::OutsideHead;
         if begins {
             self.state = HeadState::InHead;
             self.head.clear();
@@ -61,7 +61,7 @@ impl ResponseHeads {
             if self.head.len() == STATUS_END && has_body(&self.head)
                 || self.head.len() > HEAD_MAX_BYTES
             {
-                self.state = HeadState::Elsewhere;
+                self.state = HeadState::OutsideHead;
                 return bytes.len();
             }
             if !(self.head.ends_with(b"\n\r\n") || self.head.ends_with(b"\n\n")) {
@@ -73,7 +73,7 @@ impl ResponseHeads {
                 self.state = HeadState::Ended;
                 return at + 1;
             } else {
-                self.state = HeadState::Elsewhere;
+                self.state = HeadState::OutsideHead;
                 return bytes.len();
             }
         }

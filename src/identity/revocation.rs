@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::IdentityError;
 use super::certificate::from_unix;
-use super::files::{blocks, malformed, problem};
+use super::files::{describe_pem_blocks, file_error, malformed_pem_error};
 
 const EXPECTED: &str = "a PEM block `X509 CRL`";
 
@@ -43,10 +43,11 @@ impl Revocations {
         let mut lists = Vec::new();
         let mut next_update = None;
         for der in CertificateRevocationListDer::pem_slice_iter(bytes) {
-            let der = der.map_err(|error: pem::Error| malformed(path, &error, EXPECTED))?;
+            let der =
+                der.map_err(|error: pem::Error| malformed_pem_error(path, &error, EXPECTED))?;
             let list = OwnedCertRevocationList::from_der(&der).map_err(|error| {
                 let number = lists.len() + 1;
-                problem(
+                file_error(
                     path,
                     &format!("list {number} cannot be used ({error}); expected a whole X.509 CRL"),
                 )
@@ -55,9 +56,9 @@ impl Revocations {
             next_update = [next_update, next_update_of(&der)].into_iter().flatten().min();
         }
         if lists.is_empty() {
-            return Err(problem(
+            return Err(file_error(
                 path,
-                &format!("{}; expected {EXPECTED}, or no such file", blocks(bytes)),
+                &format!("{}; expected {EXPECTED}, or no such file", describe_pem_blocks(bytes)),
             ));
         }
         Ok(Self { lists, next_update })

@@ -11,12 +11,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::certificate::{moment, unix};
+use super::certificate::{format_timestamp, unix_seconds};
 use super::files::IdentityFiles;
-use super::metrics::WhichLabel;
+use super::metrics::CertificateLabel;
 use super::{Identity, IdentityError, IdentityMetrics, IdentityPaths};
 
-const POLL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// How often at most one kind of warning is said.
 const WARN_EVERY: Duration = Duration::from_hours(1);
 /// Long-lived certificates are warned of this long before their end, short-lived ones in their last
@@ -27,38 +27,38 @@ const WARN_BEFORE: Duration = Duration::from_hours(24);
 /// and counted.
 ///
 /// Never returns; drop it to stop it.
-pub async fn follow(
+pub async fn follow_files(
     paths: IdentityPaths,
     current: watch::Sender<Arc<Identity>>,
     metrics: IdentityMetrics,
 ) {
     let mut trouble = ReportedError::default();
     let mut warnings = WarningTimes::default();
-    let mut ticks = interval(POLL);
+    let mut ticks = interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let known = current.borrow().clone();
         match poll(&paths, &known).await {
             Ok(None) => {
-                trouble.settle();
+                trouble.clear();
                 metrics.broken.set(0);
             }
             Ok(Some(new)) => {
-                trouble.settle();
+                trouble.clear();
                 metrics.broken.set(0);
                 warnings = WarningTimes::default();
                 metrics.reloads.inc();
                 tracing::info!(
                     generation = new.generation,
-                    not_after = %moment(new.not_after),
+                    not_after = %format_timestamp(new.not_after),
                     fingerprint = %new.certificate.fingerprint,
                     "new identity"
                 );
                 current.send_replace(Arc::new(new));
             }
             Err(error) => {
-                if trouble.is_news(&error) {
+                if trouble.must_report(&error) {
                     metrics.reload_failures.inc();
                     metrics.broken.set(1);
                     tracing::warn!(
@@ -71,7 +71,7 @@ pub async fn follow(
         }
         let known = current.borrow().clone();
         publish_expiry(&metrics, &known);
-        for warning in warnings.due(&known, Instant::now(), SystemTime::now()) {
+        for warning in warnings.take_due(&known, Instant::now(), SystemTime::now()) {
             warning.log(&known);
         }
     }
@@ -105,12 +105,12 @@ struct ReportedError {
 }
 
 impl ReportedError {
-    fn settle(&mut self) {
+    fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// Whether `error` occurred in two polls in a row and is not logged yet.
-    fn is_news(&mut self, error: &IdentityError) -> bool {
+    fn must_report(&mut self, error: &IdentityError) -> bool {
         let again = self
             .last_polled
             .replace(error.message.clone())
@@ -127,8 +127,8 @@ fn publish_expiry(metrics: &IdentityMetrics, identity: &Identity) {
     let set = |which, time| {
         metrics
             .expiry
-            .get_or_create(&WhichLabel { which })
-            .set(i64::try_from(unix(time)).unwrap_or(i64::MAX));
+            .get_or_create(&CertificateLabel { which })
+            .set(i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX));
     };
     set("identity", identity.not_after);
     if let Some(first) = identity.authorities_not_after() {
@@ -139,40 +139,40 @@ fn publish_expiry(metrics: &IdentityMetrics, identity: &Identity) {
 /// What is warned of while it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Warning {
-    EndsSoon,
-    Ended,
-    RevocationsOld,
+    ExpiresSoon,
+    Expired,
+    RevocationsStale,
 }
 
 impl Warning {
-    const ALL: [Self; 3] = [Self::EndsSoon, Self::Ended, Self::RevocationsOld];
+    const ALL: [Self; 3] = [Self::ExpiresSoon, Self::Expired, Self::RevocationsStale];
 
-    fn holds(self, identity: &Identity, clock: SystemTime) -> bool {
-        let is_over = identity.certificate.is_over(clock);
+    fn applies(self, identity: &Identity, clock: SystemTime) -> bool {
+        let is_over = identity.certificate.is_expired(clock);
         match self {
-            Self::EndsSoon => !is_over && is_ending(identity, clock),
-            Self::Ended => is_over,
-            Self::RevocationsOld => {
+            Self::ExpiresSoon => !is_over && expires_soon(identity, clock),
+            Self::Expired => is_over,
+            Self::RevocationsStale => {
                 identity.revocations_next_update().is_some_and(|next| next < clock)
             }
         }
     }
 
     fn log(self, identity: &Identity) {
-        let not_after = moment(identity.not_after);
+        let not_after = format_timestamp(identity.not_after);
         match self {
-            Self::EndsSoon => {
+            Self::ExpiresSoon => {
                 tracing::warn!(%not_after, "our certificate expires soon; hint: \
                      renew `tls.crt` and `tls.key`");
             }
-            Self::Ended => tracing::error!(
+            Self::Expired => tracing::error!(
                 %not_after,
                 "our certificate has expired: upstreams refuse it; hint: \
                  renew `tls.crt` and `tls.key`"
             ),
-            Self::RevocationsOld => {
+            Self::RevocationsStale => {
                 let next_update =
-                    identity.revocations_next_update().map(moment).unwrap_or_default();
+                    identity.revocations_next_update().map(format_timestamp).unwrap_or_default();
                 tracing::warn!(
                     %next_update,
                     "`crl.pem` is older than it should be, and honoured all the same; hint: \
@@ -189,13 +189,13 @@ struct WarningTimes([Option<Instant>; Warning::ALL.len()]);
 
 impl WarningTimes {
     /// What is to be said now.
-    fn due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
+    fn take_due(&mut self, identity: &Identity, now: Instant, clock: SystemTime) -> Vec<Warning> {
         let kinds = Warning::ALL.into_iter().zip(&mut self.0);
         kinds
             .filter(|(warning, last)| {
                 let lately =
                     last.is_some_and(|last| now.saturating_duration_since(last) < WARN_EVERY);
-                !lately && warning.holds(identity, clock)
+                !lately && warning.applies(identity, clock)
             })
             .map(|(warning, last)| {
                 *last = Some(now);
@@ -205,7 +205,7 @@ impl WarningTimes {
     }
 }
 
-fn is_ending(identity: &Identity, now: SystemTime) -> bool {
+fn expires_soon(identity: &Identity, now: SystemTime) -> bool {
     let lifetime =
         identity.not_after.duration_since(identity.certificate.not_before).unwrap_or_default();
     now + WARN_BEFORE.min(lifetime / 4) > identity.not_after
@@ -224,14 +224,14 @@ mod tests {
     #[test]
     fn a_fault_is_told_once_when_it_has_lasted_two_polls() {
         let mut trouble = ReportedError::default();
-        assert!(!trouble.is_news(&fault("a")));
-        assert!(trouble.is_news(&fault("a")));
-        assert!(!trouble.is_news(&fault("a")));
-        assert!(!trouble.is_news(&fault("b")), "a writer may be between two files");
-        assert!(trouble.is_news(&fault("b")));
-        trouble.settle();
-        assert!(!trouble.is_news(&fault("b")));
-        assert!(trouble.is_news(&fault("b")), "it came back after all was well");
+        assert!(!trouble.must_report(&fault("a")));
+        assert!(trouble.must_report(&fault("a")));
+        assert!(!trouble.must_report(&fault("a")));
+        assert!(!trouble.must_report(&fault("b")), "a writer may be between two files");
+        assert!(trouble.must_report(&fault("b")));
+        trouble.clear();
+        assert!(!trouble.must_report(&fault("b")));
+        assert!(trouble.must_report(&fault("b")), "it came back after all was well");
     }
 
     fn identity(lifetime: Duration) -> Identity {
@@ -247,8 +247,8 @@ mod tests {
         let metrics = IdentityMetrics::default();
         let identity = identity(Duration::from_secs(10));
         publish_expiry(&metrics, &identity);
-        let of = |which| metrics.expiry.get_or_create(&WhichLabel { which }).get();
-        assert_eq!(of("identity"), i64::try_from(unix(identity.not_after)).unwrap());
+        let of = |which| metrics.expiry.get_or_create(&CertificateLabel { which }).get();
+        assert_eq!(of("identity"), i64::try_from(unix_seconds(identity.not_after)).unwrap());
         assert!(of("ca") > of("identity"));
     }
 
@@ -257,12 +257,12 @@ mod tests {
         let identity = identity(Duration::from_secs(10));
         let (now, clock) = (Instant::now(), SystemTime::now());
         let mut warnings = WarningTimes::default();
-        assert_eq!(warnings.due(&identity, now, clock), [Warning::EndsSoon]);
-        assert_eq!(warnings.due(&identity, now, clock), []);
+        assert_eq!(warnings.take_due(&identity, now, clock), [Warning::ExpiresSoon]);
+        assert_eq!(warnings.take_due(&identity, now, clock), []);
         let over = identity.not_after + Duration::from_secs(1);
-        assert_eq!(warnings.due(&identity, now, over), [Warning::Ended], "at once");
-        assert_eq!(warnings.due(&identity, now + WARN_EVERY / 2, over), []);
-        assert_eq!(warnings.due(&identity, now + WARN_EVERY, over), [Warning::Ended]);
+        assert_eq!(warnings.take_due(&identity, now, over), [Warning::Expired], "at once");
+        assert_eq!(warnings.take_due(&identity, now + WARN_EVERY / 2, over), []);
+        assert_eq!(warnings.take_due(&identity, now + WARN_EVERY, over), [Warning::Expired]);
     }
 
     #[test]
@@ -275,16 +275,19 @@ mod tests {
         let identity =
             Identity::load(&IdentityPaths { dir: dir.path().to_owned(), ca: None }, 0).unwrap();
         let (now, clock) = (Instant::now(), SystemTime::now());
-        assert_eq!(WarningTimes::default().due(&identity, now, clock), []);
+        assert_eq!(WarningTimes::default().take_due(&identity, now, clock), []);
         let later = clock + Duration::from_hours(48);
-        assert_eq!(WarningTimes::default().due(&identity, now, later), [Warning::RevocationsOld]);
+        assert_eq!(
+            WarningTimes::default().take_due(&identity, now, later),
+            [Warning::RevocationsStale]
+        );
     }
 
     #[test]
     fn the_end_is_near_in_the_last_quarter_but_never_more_than_a_day_before() {
         let near = |lifetime: Duration, remaining: Duration| {
             let identity = identity(lifetime);
-            is_ending(&identity, identity.not_after - remaining)
+            expires_soon(&identity, identity.not_after - remaining)
         };
         let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
         assert!(near(90 * day, 23 * 60 * minute));

@@ -33,27 +33,27 @@ const ALLOWANCE: u64 = 4 * 1024 * 1024;
 /// first is credited.
 const ALLOWANCE_PER_REQUEST: u64 = 64 * 1024;
 /// A read of the socket: a system call and a task that is woken.
-const READ: u64 = 1024;
+const READ_COST: u64 = 1024;
 /// A TLS record: its tag is checked, its buffer moved.
-const RECORD: u64 = 512;
+const RECORD_COST: u64 = 512;
 /// An HTTP/2 frame: a lock, a look-up of its stream, often a frame in return.
-const FRAME: u64 = 1024;
+const FRAME_COST: u64 = 1024;
 /// A byte of HTTP/1.1: most are of a body, and credited, but those of an informational response are
 /// looked at one by one.
-const HTTP1_BYTE: u64 = 16;
+const HTTP1_BYTE_COST: u64 = 16;
 /// A byte of an HTTP/2 header block, which may stand for a whole header.
-const HEADER_BLOCK_BYTE: u64 = 32;
+const HEADER_BLOCK_BYTE_COST: u64 = 32;
 /// With so many bytes a block has as many headers as the list's bound allows: what is longer has
 /// longer ones, not more.
 const HEADER_BLOCK_BYTES_MAX: u64 = 4 * 1024;
 
 /// What an answer's head is worth, and each byte of it.
 const HEAD_CREDIT: u64 = 64 * 1024;
-const HEAD_BYTE_CREDIT: u64 = HEADER_BLOCK_BYTE;
+const HEAD_BYTE_CREDIT: u64 = HEADER_BLOCK_BYTE_COST;
 /// What a piece of a body is worth: more than a frame in a record in a read of its own costs.
 /// `sources` bounds their number.
 const PIECE_CREDIT: u64 = 4 * 1024;
-const PIECE_BYTE_CREDIT: u64 = 2 * HTTP1_BYTE;
+const PIECE_BYTE_CREDIT: u64 = 2 * HTTP1_BYTE_COST;
 
 /// The account of one connection; its clones are the same account. It is among the extensions of
 /// every response, so that whoever reads the response can credit it.
@@ -167,7 +167,7 @@ impl Flooded {
     const IO_KIND: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
     /// Whether `error` came of it.
-    pub fn caused(error: &(dyn Error + 'static)) -> bool {
+    pub fn is_cause_of(error: &(dyn Error + 'static)) -> bool {
         let mut chain = std::iter::successors(Some(error), |&error| error.source());
         chain.any(|error| {
             error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == Self::IO_KIND)
@@ -177,7 +177,7 @@ impl Flooded {
 
 /// A stream whose reads are charged.
 #[derive(Debug)]
-pub(super) struct Metered<S> {
+pub(super) struct MeteredStream<S> {
     stream: S,
     meter: TrafficMeter,
     /// Its reads are system calls.
@@ -194,7 +194,7 @@ enum Layer {
 }
 
 /// A socket below HTTP or TLS.
-pub(super) type Socket = Metered<TcpStream>;
+pub(super) type Socket = MeteredStream<TcpStream>;
 
 impl Socket {
     /// For HTTP without TLS.
@@ -220,7 +220,7 @@ impl Socket {
     }
 }
 
-impl<S> Metered<S> {
+impl<S> MeteredStream<S> {
     /// What TLS decrypts, charged to the account of the socket below.
     pub(super) fn above_tls(stream: S, meter: TrafficMeter, is_http2: bool) -> Self {
         let layer = if is_http2 {
@@ -249,10 +249,10 @@ impl<S> Metered<S> {
             return Ok(());
         }
         self.has_read = true;
-        let read = if self.is_socket { READ + bytes.len() as u64 } else { 0 };
+        let read = if self.is_socket { READ_COST + bytes.len() as u64 } else { 0 };
         let layer = match &mut self.layer {
             Layer::Framed(frames) => frames.charge(bytes),
-            Layer::Http1(_) => HTTP1_BYTE * bytes.len() as u64,
+            Layer::Http1(_) => HTTP1_BYTE_COST * bytes.len() as u64,
         };
         self.meter.charge(read + layer)
     }
@@ -267,7 +267,7 @@ impl<S> Metered<S> {
     }
 }
 
-impl<S> Drop for Metered<S> {
+impl<S> Drop for MeteredStream<S> {
     fn drop(&mut self) {
         if self.is_socket {
             self.meter.account.ended.cancel();
@@ -275,7 +275,7 @@ impl<S> Drop for Metered<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -298,7 +298,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -348,22 +348,22 @@ struct FrameCounter {
     framing: Framing,
     header: [u8; 9],
     /// How much of the header is there.
-    have: usize,
+    header_filled: usize,
     /// What is left of the payload.
-    payload: usize,
+    payload_left: usize,
 }
 
 impl FrameCounter {
     fn of(framing: Framing) -> Self {
-        Self { framing, header: [0; 9], have: 0, payload: 0 }
+        Self { framing, header: [0; 9], header_filled: 0, payload_left: 0 }
     }
 
     /// What the frames cost that begin in `bytes`.
     fn charge(&mut self, mut bytes: &[u8]) -> u64 {
         let mut charge = 0;
         loop {
-            let skipped = self.payload.min(bytes.len());
-            self.payload -= skipped;
+            let skipped = self.payload_left.min(bytes.len());
+            self.payload_left -= skipped;
             bytes = &bytes[skipped..];
             if bytes.is_empty() {
                 return charge;
@@ -372,12 +372,12 @@ impl FrameCounter {
                 Framing::Tls => 5,
                 Framing::Http2 => 9,
             };
-            let (more, rest) = bytes.split_at(bytes.len().min(header_len - self.have));
-            self.header[self.have..self.have + more.len()].copy_from_slice(more);
-            self.have += more.len();
+            let (more, rest) = bytes.split_at(bytes.len().min(header_len - self.header_filled));
+            self.header[self.header_filled..self.header_filled + more.len()].copy_from_slice(more);
+            self.header_filled += more.len();
             bytes = rest;
-            if self.have == header_len {
-                self.have = 0;
+            if self.header_filled == header_len {
+                self.header_filled = 0;
                 charge += self.begin_payload();
             }
         }
@@ -391,14 +391,14 @@ impl FrameCounter {
             Framing::Http2 => [0, header[0], header[1], header[2]],
         };
         let length = u32::from_be_bytes(length);
-        self.payload = length as usize;
+        self.payload_left = length as usize;
         match (self.framing, header[3]) {
-            (Framing::Tls, _) => RECORD,
+            (Framing::Tls, _) => RECORD_COST,
             // HEADERS, PUSH_PROMISE and CONTINUATION.
             (Framing::Http2, 1 | 5 | 9) => {
-                FRAME + HEADER_BLOCK_BYTE * u64::from(length).min(HEADER_BLOCK_BYTES_MAX)
+                FRAME_COST + HEADER_BLOCK_BYTE_COST * u64::from(length).min(HEADER_BLOCK_BYTES_MAX)
             }
-            (Framing::Http2, _) => FRAME,
+            (Framing::Http2, _) => FRAME_COST,
         }
     }
 }
@@ -418,7 +418,7 @@ mod tests {
             &[0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8],
         ]
         .concat();
-        let expected = 4 * FRAME + 3 * HEADER_BLOCK_BYTE;
+        let expected = 4 * FRAME_COST + 3 * HEADER_BLOCK_BYTE_COST;
         for size in 1..=stream.len() {
             let mut frames = FrameCounter::of(Framing::Http2);
             let charged: u64 = stream.chunks(size).map(|bytes| frames.charge(bytes)).sum();
@@ -428,7 +428,7 @@ mod tests {
         for size in 1..=records.len() {
             let mut frames = FrameCounter::of(Framing::Tls);
             let charged: u64 = records.chunks(size).map(|bytes| frames.charge(bytes)).sum();
-            assert_eq!(charged, 3 * RECORD, "{size}");
+            assert_eq!(charged, 3 * RECORD_COST, "{size}");
         }
     }
 
@@ -439,7 +439,7 @@ mod tests {
         meter.charge(ALLOWANCE + ALLOWANCE_PER_REQUEST).unwrap();
         meter.credit_piece(1);
         meter.charge(PIECE_CREDIT + PIECE_BYTE_CREDIT).unwrap();
-        assert!(Flooded::caused(&meter.charge(1).unwrap_err()));
+        assert!(Flooded::is_cause_of(&meter.charge(1).unwrap_err()));
     }
 
     #[test]
@@ -456,7 +456,7 @@ mod tests {
     fn an_answer_in_the_smallest_frames_pays_for_itself() {
         let meter = TrafficMeter::new(Some(FloodLimit::new(NonZeroUsize::MIN, Counter::default())));
         for _ in 0..100_000 {
-            meter.charge(READ + RECORD + FRAME + 64).unwrap();
+            meter.charge(READ_COST + RECORD_COST + FRAME_COST + 64).unwrap();
             meter.credit_piece(1);
         }
     }

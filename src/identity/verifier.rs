@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
-use super::certificate::{Certificate, moment};
+use super::certificate::{Certificate, format_timestamp};
 use super::error::TlsError;
 use super::files::TrustStore;
 use super::proof;
@@ -81,14 +81,14 @@ impl UpstreamVerifier {
                     self.algorithms.all,
                 )
             })
-            .map_err(|error| chain_refused(&certificate, error))?;
+            .map_err(|error| chain_refusal(&certificate, error))?;
         if let Some(revocations) = &self.trust.revocations {
             let roots = &self.trust.roots;
             revocations
                 .check(leaf, others, roots, now, self.algorithms.all)
-                .map_err(|error| revoked(&error))?;
+                .map_err(|error| revocation_refusal(&error))?;
         }
-        matches(&certificate, &self.expected)
+        check_identity(&certificate, &self.expected)
     }
 }
 
@@ -102,7 +102,7 @@ impl ServerCertVerifier for UpstreamVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let checked = self.check(leaf, others, now);
-        proof::note(|mark| {
+        proof::update_polled(|mark| {
             mark.leaf = Some(leaf.clone().into_owned());
             mark.refusal = checked.as_ref().err().map(|refused| refused.refusal.clone());
         });
@@ -148,7 +148,7 @@ impl RefusedCertificate {
     }
 }
 
-fn revoked(error: &webpki::Error) -> RefusedCertificate {
+fn revocation_refusal(error: &webpki::Error) -> RefusedCertificate {
     match error {
         webpki::Error::CertRevoked => {
             let detail = "its certificate, or an issuer of it, was revoked (`crl.pem`)".to_owned();
@@ -167,7 +167,7 @@ fn revoked(error: &webpki::Error) -> RefusedCertificate {
     }
 }
 
-fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate {
+fn chain_refusal(certificate: &Certificate, error: Error) -> RefusedCertificate {
     use CertificateError as E;
     let (reason, detail) = match &error {
         Error::InvalidCertificate(E::UnknownIssuer | E::BadSignature) => (
@@ -179,11 +179,12 @@ fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate 
             ),
         ),
         Error::InvalidCertificate(E::ExpiredContext { not_after, .. }) => {
-            ("expired", dated(certificate.not_after, *not_after, "expired at"))
+            ("expired", describe_date(certificate.not_after, *not_after, "expired at"))
         }
-        Error::InvalidCertificate(E::NotValidYetContext { not_before, .. }) => {
-            ("not-yet-valid", dated(certificate.not_before, *not_before, "is not valid before"))
-        }
+        Error::InvalidCertificate(E::NotValidYetContext { not_before, .. }) => (
+            "not-yet-valid",
+            describe_date(certificate.not_before, *not_before, "is not valid before"),
+        ),
         Error::InvalidCertificate(E::InvalidPurpose | E::InvalidPurposeContext { .. }) => (
             "wrong-usage",
             "its certificate is not for a TLS server (extended key usage)".to_owned(),
@@ -191,7 +192,8 @@ fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate 
         _ if certificate.not_before < SystemTime::UNIX_EPOCH
             || certificate.not_after < SystemTime::UNIX_EPOCH =>
         {
-            let (first, last) = (moment(certificate.not_before), moment(certificate.not_after));
+            let (first, last) =
+                (format_timestamp(certificate.not_before), format_timestamp(certificate.not_after));
             (
                 "bad-certificate",
                 format!(
@@ -205,16 +207,21 @@ fn chain_refused(certificate: &Certificate, error: Error) -> RefusedCertificate 
 }
 
 /// webpki says which date was met, not whose: where it is not the leaf's, it is an issuer's.
-fn dated(leaf: SystemTime, met: UnixTime, words: &str) -> String {
+fn describe_date(leaf: SystemTime, met: UnixTime, words: &str) -> String {
     let met = SystemTime::UNIX_EPOCH + Duration::from_secs(met.as_secs());
     let whose = if met == leaf { "its certificate" } else { "an issuer of its certificate" };
-    format!("{whose} {words} {}", moment(met))
+    format!("{whose} {words} {}", format_timestamp(met))
 }
 
-fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), RefusedCertificate> {
+fn check_identity(
+    certificate: &Certificate,
+    expected: &ServerIdentity,
+) -> Result<(), RefusedCertificate> {
     let mismatch = |hint: &str| {
-        let detail =
-            format!("its certificate is for {}, expected `{expected}`{hint}", certificate.names());
+        let detail = format!(
+            "its certificate is for {}, expected `{expected}`{hint}",
+            certificate.describe_names()
+        );
         Err(RefusedCertificate::new(
             CertificateError::ApplicationVerificationFailure,
             "wrong-identity",
@@ -226,7 +233,7 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
             let detail = format!(
                 "its certificate carries {} URI names, expected `{expected}` and no other: {}",
                 certificate.uris.len(),
-                certificate.names()
+                certificate.describe_names()
             );
             Err(RefusedCertificate::new(
                 CertificateError::ApplicationVerificationFailure,
@@ -240,7 +247,9 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
         {
             Ok(())
         }
-        ServerIdentity::Dns(name) if certificate.dns.iter().any(|dns| stands_for(dns, name)) => {
+        ServerIdentity::Dns(name)
+            if certificate.dns.iter().any(|dns| is_wildcard_of(dns, name)) =>
+        {
             mismatch("; a wildcard does not stand in for it")
         }
         ServerIdentity::Ip(ip) if certificate.ips.contains(ip) => Ok(()),
@@ -248,7 +257,7 @@ fn matches(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), R
     }
 }
 
-fn stands_for(wildcard: &str, name: &str) -> bool {
+fn is_wildcard_of(wildcard: &str, name: &str) -> bool {
     let (Some(rest), Some((_, parent))) = (wildcard.strip_prefix("*."), name.split_once('.'))
     else {
         return false;
@@ -277,7 +286,7 @@ mod tests {
     }
 
     fn says(certificate: &Certificate, expected: &ServerIdentity) -> Result<(), String> {
-        matches(certificate, expected).map_err(|refused| refused.refusal.detail)
+        check_identity(certificate, expected).map_err(|refused| refused.refusal.detail)
     }
 
     #[test]

@@ -25,12 +25,12 @@ pub const RUN_MAX: Duration = Duration::from_secs(1);
 
 /// Places for work on the CPU, shared by the process. Cheap to clone; clones share it.
 #[derive(Clone)]
-pub struct ComputePool(Arc<ComputePoolState>);
+pub struct ComputePool(Arc<ComputePoolShared>);
 
-struct ComputePoolState {
-    places: usize,
+struct ComputePoolShared {
+    slots: usize,
     /// How many places one queue may hold while there are others.
-    places_of_one: usize,
+    slots_per_queue: usize,
     /// Held to take, pass on or give back a place, never across an `.await`.
     state: Mutex<PoolState>,
     /// The process ends: every run stops.
@@ -40,7 +40,7 @@ struct ComputePoolState {
 
 #[derive(Default)]
 struct PoolState {
-    taken: usize,
+    slots_taken: usize,
     /// CPU time, in nanoseconds, up to which the queue that was last given a place had come: a
     /// queue that comes back after a rest starts there, so that rest is not credit.
     virtual_time: u64,
@@ -50,10 +50,10 @@ struct PoolState {
 
 #[derive(Default)]
 struct QueueState {
-    holds: usize,
+    slots_held: usize,
     used_ns: u64,
     /// Nobody has it any more, but for a run that still holds a place.
-    is_left: bool,
+    is_abandoned: bool,
     /// Those who wait for a place; bounded by the requests under way.
     waiters: VecDeque<oneshot::Sender<ComputeSlot>>,
 }
@@ -71,22 +71,22 @@ pub struct ComputeMetrics {
 pub struct ComputeQueue(Arc<DomainQueue>);
 
 struct DomainQueue {
-    pool: Arc<ComputePoolState>,
+    pool: Arc<ComputePoolShared>,
     id: u64,
 }
 
 /// A place for one run, given back when it is dropped.
 struct ComputeSlot {
-    pool: Arc<ComputePoolState>,
+    pool: Arc<ComputePoolShared>,
     queue: u64,
-    since: Option<Instant>,
+    started_at: Option<Instant>,
 }
 
 /// When a run has to stop. Cheap to look at; look at it every few microseconds of work.
 #[derive(Debug, Clone)]
 pub struct RunClock {
     until: Instant,
-    unwanted: Arc<AtomicBool>,
+    cancelled: Arc<AtomicBool>,
     closed: Arc<AtomicBool>,
 }
 
@@ -117,9 +117,9 @@ impl ComputePool {
     /// system shares the processors out even where one queue's runs are all slow.
     pub fn new(processors: usize, metrics: ComputeMetrics) -> Self {
         let places_of_one = processors.max(1);
-        Self(Arc::new(ComputePoolState {
-            places: places_of_one + 1,
-            places_of_one,
+        Self(Arc::new(ComputePoolShared {
+            slots: places_of_one + 1,
+            slots_per_queue: places_of_one,
             state: Mutex::default(),
             closed: Arc::default(),
             metrics,
@@ -153,15 +153,15 @@ impl ComputeQueue {
         until: tokio::time::Instant,
         work: impl FnOnce(&RunClock) -> T + Send + 'static,
     ) -> Result<T, ComputeBusy> {
-        let mut place = self.place(until).await?;
-        let unwanted = Unwanted(Arc::default());
+        let mut place = self.acquire_slot(until).await?;
+        let unwanted = CancelOnDrop(Arc::default());
         let clock = RunClock {
             until: until.into_std().min(Instant::now() + RUN_MAX),
-            unwanted: unwanted.0.clone(),
+            cancelled: unwanted.0.clone(),
             closed: self.0.pool.closed.clone(),
         };
         let run = tokio::task::spawn_blocking(move || {
-            place.since = Some(Instant::now());
+            place.started_at = Some(Instant::now());
             let result = work(&clock);
             drop(place);
             result
@@ -173,15 +173,15 @@ impl ComputeQueue {
         }
     }
 
-    async fn place(&self, until: tokio::time::Instant) -> Result<ComputeSlot, ComputeBusy> {
+    async fn acquire_slot(&self, until: tokio::time::Instant) -> Result<ComputeSlot, ComputeBusy> {
         let pool = &self.0.pool;
         if pool.closed.load(Ordering::Relaxed) {
             return Err(ComputeBusy);
         }
         let waits = {
             let mut state = pool.state.lock();
-            if state.take(self.0.id, pool) {
-                return Ok(ComputeSlot { pool: pool.clone(), queue: self.0.id, since: None });
+            if state.try_take_slot(self.0.id, pool) {
+                return Ok(ComputeSlot { pool: pool.clone(), queue: self.0.id, started_at: None });
             }
             let (granted, receiver) = oneshot::channel();
             state.queues.entry(self.0.id).or_default().waiters.push_back(granted);
@@ -202,8 +202,8 @@ impl Drop for DomainQueue {
         let Some(queue) = state.queues.get_mut(&self.id) else { return };
         // A run that nobody waits for may still hold a place: it takes the queue along when it
         // ends.
-        queue.is_left = true;
-        if queue.holds == 0 {
+        queue.is_abandoned = true;
+        if queue.slots_held == 0 {
             state.queues.remove(&self.id);
         }
     }
@@ -211,14 +211,14 @@ impl Drop for DomainQueue {
 
 impl PoolState {
     /// Takes a place for `queue`, if it may have one now.
-    fn take(&mut self, queue: u64, pool: &ComputePoolState) -> bool {
-        let most = if self.queues.len() > 1 { pool.places_of_one } else { pool.places };
+    fn try_take_slot(&mut self, queue: u64, pool: &ComputePoolShared) -> bool {
+        let most = if self.queues.len() > 1 { pool.slots_per_queue } else { pool.slots };
         let Some(state) = self.queues.get_mut(&queue) else { return false };
-        if self.taken >= pool.places || state.holds >= most {
+        if self.slots_taken >= pool.slots || state.slots_held >= most {
             return false;
         }
-        self.taken += 1;
-        state.holds += 1;
+        self.slots_taken += 1;
+        state.slots_held += 1;
         state.used_ns = state.used_ns.max(self.virtual_time);
         self.virtual_time = state.used_ns;
         true
@@ -226,7 +226,10 @@ impl PoolState {
 
     /// The next to be given a place, which is taken for them: of the queues that may have one, that
     /// which has used the least.
-    fn next(&mut self, pool: &ComputePoolState) -> Option<(u64, oneshot::Sender<ComputeSlot>)> {
+    fn next_waiter(
+        &mut self,
+        pool: &ComputePoolShared,
+    ) -> Option<(u64, oneshot::Sender<ComputeSlot>)> {
         for queue in self.queues.values_mut() {
             while queue.waiters.front().is_some_and(oneshot::Sender::is_closed) {
                 queue.waiters.pop_front();
@@ -235,7 +238,7 @@ impl PoolState {
         let waiting = self.queues.iter().filter(|(_, queue)| !queue.waiters.is_empty());
         let mut by_use: Vec<(u64, u64)> = waiting.map(|(id, queue)| (queue.used_ns, *id)).collect();
         by_use.sort_unstable();
-        let (_, id) = by_use.into_iter().find(|(_, id)| self.take(*id, pool))?;
+        let (_, id) = by_use.into_iter().find(|(_, id)| self.try_take_slot(*id, pool))?;
         let granted = self.queues.get_mut(&id)?.waiters.pop_front()?;
         Some((id, granted))
     }
@@ -243,22 +246,22 @@ impl PoolState {
 
 impl Drop for ComputeSlot {
     fn drop(&mut self) {
-        let ran = self.since.map(|since| since.elapsed()).unwrap_or_default();
+        let ran = self.started_at.map(|since| since.elapsed()).unwrap_or_default();
         self.pool.metrics.seconds.inc_by(ran.as_secs_f64());
         // Places whose waiters went away meanwhile are given back once the lock is gone.
         let mut unwanted = Vec::new();
         let mut state = self.pool.state.lock();
-        state.taken -= 1;
+        state.slots_taken -= 1;
         if let Some(queue) = state.queues.get_mut(&self.queue) {
-            queue.holds -= 1;
+            queue.slots_held -= 1;
             queue.used_ns =
                 queue.used_ns.saturating_add(u64::try_from(ran.as_nanos()).unwrap_or(u64::MAX));
-            if queue.is_left && queue.holds == 0 {
+            if queue.is_abandoned && queue.slots_held == 0 {
                 state.queues.remove(&self.queue);
             }
         }
-        while let Some((queue, granted)) = state.next(&self.pool) {
-            let place = Self { pool: self.pool.clone(), queue, since: None };
+        while let Some((queue, granted)) = state.next_waiter(&self.pool) {
+            let place = Self { pool: self.pool.clone(), queue, started_at: None };
             unwanted.extend(granted.send(place).err());
         }
         drop(state);
@@ -267,8 +270,8 @@ impl Drop for ComputeSlot {
 
 impl RunClock {
     /// Whether the run has to stop.
-    pub fn says_stop(&self) -> bool {
-        self.is_unwanted() || Instant::now() >= self.until
+    pub fn must_stop(&self) -> bool {
+        self.is_cancelled() || Instant::now() >= self.until
     }
 
     /// When the run's time is over.
@@ -278,13 +281,13 @@ impl RunClock {
 
     /// Set once nobody wants the result any more, or the process ends: for who looks at the time by
     /// itself.
-    pub fn unwanted(&self) -> &AtomicBool {
-        &self.unwanted
+    pub fn cancelled(&self) -> &AtomicBool {
+        &self.cancelled
     }
 
     /// Whether nobody wants the result any more.
-    pub fn is_unwanted(&self) -> bool {
-        self.unwanted.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed)
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed)
     }
 }
 
@@ -296,9 +299,9 @@ pub fn thread_cpu_time() -> Duration {
 }
 
 /// Tells a run that whoever waited for it is gone.
-struct Unwanted(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Unwanted {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -306,7 +309,7 @@ impl Drop for Unwanted {
 
 impl fmt::Debug for ComputePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ComputePool").field("places", &self.0.places).finish_non_exhaustive()
+        f.debug_struct("ComputePool").field("places", &self.0.slots).finish_non_exhaustive()
     }
 }
 
@@ -427,7 +430,7 @@ mod tests {
                 queue
                     .run(later(), move |clock| {
                         let _ = began.send(());
-                        while !clock.is_unwanted() {
+                        while !clock.is_cancelled() {
                             std::thread::yield_now();
                         }
                         let _ = told.send(());
@@ -455,7 +458,7 @@ mod tests {
         while !pool.0.state.lock().queues.is_empty() {
             tokio::task::yield_now().await;
         }
-        assert_eq!(pool.0.state.lock().taken, 0);
+        assert_eq!(pool.0.state.lock().slots_taken, 0);
     }
 
     #[tokio::test]
@@ -469,7 +472,7 @@ mod tests {
                 queue
                     .run(later(), move |clock| {
                         let _ = began.send(());
-                        while !clock.says_stop() {
+                        while !clock.must_stop() {
                             std::thread::yield_now();
                         }
                     })

@@ -8,7 +8,7 @@
 //!
 //! What is reserved is not all that is resident: the allocator keeps freed pages for a moment,
 //! connections have buffers. Before a large reservation the account therefore looks at what is
-//! resident ([`MemoryAccount::watching`]), and counts what it cannot account for as taken.
+//! resident ([`MemoryAccount::with_resident_watch`]), and counts what it cannot account for as taken.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -53,7 +53,7 @@ struct Ledger {
 
 /// How often those who wait are looked at while nothing is given back: pages come free without a
 /// reservation that ends.
-const WAITERS_EVERY: Duration = Duration::from_millis(20);
+const WAITERS_POLL: Duration = Duration::from_millis(20);
 
 /// Somebody who waits for memory.
 struct Waiter {
@@ -63,7 +63,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn has_left(&self) -> bool {
+    fn has_given_up(&self) -> bool {
         self.granted.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 }
@@ -137,17 +137,17 @@ impl Collector for MemoryAccount {
 impl MemoryAccount {
     /// An account of `limit` bytes.
     pub fn new(limit: u64, metrics: MemoryMetrics) -> Self {
-        Self::with(limit, metrics, None)
+        Self::with_watch(limit, metrics, None)
     }
 
     /// An account of `limit` bytes for the work of this process, which takes beside it what is
     /// resident now, and a little for connections. What is resident beyond both counts as taken, up
     /// to half of the account: pages that the allocator keeps are no reason to refuse everything.
-    pub fn watching(limit: u64, metrics: MemoryMetrics) -> Self {
-        Self::with(limit, metrics, Some(ResidentWatch::of_this_process()))
+    pub fn with_resident_watch(limit: u64, metrics: MemoryMetrics) -> Self {
+        Self::with_watch(limit, metrics, Some(ResidentWatch::of_this_process()))
     }
 
-    fn with(limit: u64, metrics: MemoryMetrics, resident: Option<ResidentWatch>) -> Self {
+    fn with_watch(limit: u64, metrics: MemoryMetrics, resident: Option<ResidentWatch>) -> Self {
         Self(Arc::new(Ledger {
             limit,
             used: AtomicU64::new(0),
@@ -160,16 +160,16 @@ impl MemoryAccount {
 
     /// A share that may hold three quarters of the account: one domain's.
     pub fn share(&self) -> MemoryShare {
-        self.share_of(self.0.limit - self.0.limit / 4)
+        self.share_with_limit(self.0.limit - self.0.limit / 4)
     }
 
     /// A share that may hold all of it, for what is bounded elsewhere (the memory tier) or has
     /// nobody beside it.
-    pub fn whole(&self) -> MemoryShare {
-        self.share_of(self.0.limit)
+    pub fn full_share(&self) -> MemoryShare {
+        self.share_with_limit(self.0.limit)
     }
 
-    fn share_of(&self, limit: u64) -> MemoryShare {
+    fn share_with_limit(&self, limit: u64) -> MemoryShare {
         MemoryShare(Arc::new(Holder { ledger: self.0.clone(), limit, used: AtomicU64::new(0) }))
     }
 
@@ -187,7 +187,7 @@ impl MemoryAccount {
 impl MemoryShare {
     /// Reserves `bytes` if they fit now.
     pub fn try_reserve(&self, bytes: u64) -> Option<Reservation> {
-        self.0.take(bytes).then(|| self.reservation(bytes))
+        self.0.try_take(bytes).then(|| self.reservation(bytes))
     }
 
     /// Reserves `bytes`, waiting for room until `until`.
@@ -196,21 +196,21 @@ impl MemoryShare {
             return Ok(reservation);
         }
         if bytes > self.0.limit {
-            return Err(self.full(bytes));
+            return Err(self.memory_full_error(bytes));
         }
         let ledger = &self.0.ledger;
         let Some(mut granted) = ledger.enqueue(bytes, &self.0) else {
-            return Err(self.full(bytes));
+            return Err(self.memory_full_error(bytes));
         };
         ledger.metrics.waits.inc();
         // It may have come free between the look and the place in line.
-        ledger.wake();
+        ledger.grant_waiting();
         loop {
-            let look = until.min(Instant::now() + WAITERS_EVERY);
+            let look = until.min(Instant::now() + WAITERS_POLL);
             match tokio::time::timeout_at(look, &mut granted).await {
                 Ok(Ok(reservation)) => return Ok(reservation),
-                Err(_) if look < until => ledger.wake(),
-                _ => return Err(self.full(bytes)),
+                Err(_) if look < until => ledger.grant_waiting(),
+                _ => return Err(self.memory_full_error(bytes)),
             }
         }
     }
@@ -231,7 +231,7 @@ impl MemoryShare {
     }
 
     /// Counts a refusal and says what stood in the way.
-    fn full(&self, bytes: u64) -> MemoryFull {
+    fn memory_full_error(&self, bytes: u64) -> MemoryFull {
         self.0.ledger.metrics.refused.inc();
         MemoryFull { bytes, used: self.0.ledger.used.load(Ordering::Relaxed), limit: self.0.limit }
     }
@@ -245,7 +245,7 @@ impl Reservation {
 
     /// Makes it larger if that fits now.
     pub fn try_grow(&mut self, more: u64) -> bool {
-        let fits = self.holder.take(more);
+        let fits = self.holder.try_take(more);
         self.bytes += if fits { more } else { 0 };
         fits
     }
@@ -287,7 +287,7 @@ impl Reservation {
     /// The same bytes, held by another share from now on: a dataset that moves from a flight into
     /// memory.
     #[must_use]
-    pub fn moved_to(self, share: &MemoryShare) -> Self {
+    pub fn move_to(self, share: &MemoryShare) -> Self {
         let mut moved = share.reservation(0);
         moved.merge(self);
         moved
@@ -307,7 +307,7 @@ impl Drop for Reservation {
 
 impl Holder {
     /// Takes `bytes` if both the account and this holder have them.
-    fn take(&self, bytes: u64) -> bool {
+    fn try_take(&self, bytes: u64) -> bool {
         if !add_within(&self.used, bytes, self.limit) {
             return false;
         }
@@ -332,7 +332,7 @@ impl Holder {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
         self.ledger.used.fetch_sub(bytes, Ordering::SeqCst);
         if self.ledger.waiting.load(Ordering::SeqCst) > 0 {
-            self.ledger.wake();
+            self.ledger.grant_waiting();
         }
     }
 }
@@ -355,7 +355,7 @@ impl Ledger {
     /// A place in line.
     fn enqueue(&self, bytes: u64, holder: &Arc<Holder>) -> Option<oneshot::Receiver<Reservation>> {
         let mut waiters = self.waiters.lock();
-        waiters.retain(|waiter| !waiter.has_left());
+        waiters.retain(|waiter| !waiter.has_given_up());
         if waiters.len() >= WAITERS_MAX {
             return None;
         }
@@ -366,15 +366,15 @@ impl Ledger {
     }
 
     /// Grants those in line who fit, first come, first served; who does not fit is passed over.
-    fn wake(&self) {
+    fn grant_waiting(&self) {
         // What nobody took is given back only once the lock is gone: giving back wakes as well.
         let mut unwanted = Vec::new();
         let mut waiters = self.waiters.lock();
         waiters.retain_mut(|waiter| {
-            if waiter.has_left() {
+            if waiter.has_given_up() {
                 return false;
             }
-            if !waiter.holder.take(waiter.bytes) {
+            if !waiter.holder.try_take(waiter.bytes) {
                 return true;
             }
             let reservation = Reservation { holder: waiter.holder.clone(), bytes: waiter.bytes };
@@ -428,7 +428,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_does_not_fit_waits_until_room_comes_free_or_its_time_is_over() {
         let account = account(100);
-        let share = account.whole();
+        let share = account.full_share();
         let held = share.try_reserve(80).unwrap();
         assert!(share.try_reserve(21).is_none());
         let full = share.reserve(21, soon()).await.unwrap_err();
@@ -443,7 +443,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_large_reservation_in_line_holds_up_no_small_one() {
         let account = account(100);
-        let share = account.whole();
+        let share = account.full_share();
         let (held, small) = (share.try_reserve(60).unwrap(), share.try_reserve(20).unwrap());
         let large = tokio::spawn({
             let share = share.clone();
@@ -484,12 +484,12 @@ mod tests {
     #[test]
     fn what_is_resident_and_nobody_reserved_counts_as_taken_up_to_half() {
         let beside = |process| {
-            MemoryAccount::with(
+            MemoryAccount::with_watch(
                 64 << 20,
                 MemoryMetrics::default(),
-                Some(ResidentWatch::beside(process)),
+                Some(ResidentWatch::with_process_bytes(process)),
             )
-            .whole()
+            .full_share()
         };
         // The test itself is resident, with more than a mebibyte.
         let share = beside(0);
@@ -501,7 +501,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_gives_up_while_waiting_leaves_no_place_taken() {
         let account = account(10);
-        let share = account.whole();
+        let share = account.full_share();
         let held = share.try_reserve(10).unwrap();
         for _ in 0..3 {
             assert!(share.reserve(5, soon()).await.is_err());
@@ -514,10 +514,10 @@ mod tests {
     #[test]
     fn reservations_split_merge_move_and_settle_without_losing_a_byte() {
         let account = account(100);
-        let (flight, memory) = (account.share(), account.whole());
+        let (flight, memory) = (account.share(), account.full_share());
         let mut all = flight.try_reserve(50).unwrap();
         assert!(all.try_grow(10) && !all.try_grow(60));
-        let kept = all.split(20).moved_to(&memory);
+        let kept = all.split(20).move_to(&memory);
         assert_eq!((all.bytes(), kept.bytes(), account.used()), (40, 20, 60));
         drop(all);
         assert_eq!(account.used(), 20);

@@ -21,5 +21,5 @@ pub use compute::{
 pub use files::read_at_most;
 pub use limit::{MemoryLimit, MemoryLimitError, cgroup_limit};
 pub use memory::{MemoryAccount, MemoryFull, MemoryMetrics, MemoryShare, NO_MEMORY, Reservation};
-pub use stored_bytes::{StoredBytes, allocated};
+pub use stored_bytes::{StoredBytes, allocated_size};
 pub use work_memory::WorkMemory;

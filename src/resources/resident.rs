@@ -10,34 +10,34 @@ const CONNECTIONS_BYTES: u64 = 8 << 20;
 /// microseconds.
 const LARGE_BYTES: u64 = 64 * 1024;
 /// How old, in milliseconds, the last look may be for a large reservation.
-const LARGE_LOOK_MS: u64 = 5;
+const LARGE_MAX_AGE_MS: u64 = 5;
 /// The same for a small one, which looks only while something is unaccounted for.
-const SMALL_LOOK_MS: u64 = 100;
+const SMALL_MAX_AGE_MS: u64 = 100;
 
 /// Looks at what is resident, now and then.
 pub(super) struct ResidentWatch {
     /// Bytes that the process takes beside its work.
-    process: u64,
+    process_bytes: u64,
     /// Bytes that nobody reserved, when it was last looked.
     unaccounted: AtomicU64,
     began: Instant,
-    /// When it was last looked, in milliseconds since `began` and [`SMALL_LOOK_MS`] more, so that
+    /// When it was last looked, in milliseconds since `began` and [`SMALL_MAX_AGE_MS`] more, so that
     /// the first look is never too early.
-    looked_ms: AtomicU64,
+    checked_ms: AtomicU64,
 }
 
 impl ResidentWatch {
     /// What is resident now, and a little for connections, is the process's own.
     pub(super) fn of_this_process() -> Self {
-        Self::beside(resident_bytes().unwrap_or_default() + CONNECTIONS_BYTES)
+        Self::with_process_bytes(resident_bytes().unwrap_or_default() + CONNECTIONS_BYTES)
     }
 
-    pub(super) fn beside(process: u64) -> Self {
+    pub(super) fn with_process_bytes(process: u64) -> Self {
         Self {
-            process,
+            process_bytes: process,
             unaccounted: AtomicU64::new(0),
             began: Instant::now(),
-            looked_ms: AtomicU64::new(0),
+            checked_ms: AtomicU64::new(0),
         }
     }
 
@@ -51,13 +51,13 @@ impl ResidentWatch {
         }
         let now = u64::try_from(self.began.elapsed().as_millis())
             .unwrap_or(u64::MAX)
-            .saturating_add(SMALL_LOOK_MS);
-        let age = now.saturating_sub(self.looked_ms.load(Ordering::Relaxed));
-        if age < if is_large { LARGE_LOOK_MS } else { SMALL_LOOK_MS } {
+            .saturating_add(SMALL_MAX_AGE_MS);
+        let age = now.saturating_sub(self.checked_ms.load(Ordering::Relaxed));
+        if age < if is_large { LARGE_MAX_AGE_MS } else { SMALL_MAX_AGE_MS } {
             return last;
         }
-        self.looked_ms.store(now, Ordering::Relaxed);
-        let accounted = reserved().saturating_add(self.process);
+        self.checked_ms.store(now, Ordering::Relaxed);
+        let accounted = reserved().saturating_add(self.process_bytes);
         let unaccounted = resident_bytes().unwrap_or_default().saturating_sub(accounted);
         self.unaccounted.store(unaccounted, Ordering::Relaxed);
         unaccounted

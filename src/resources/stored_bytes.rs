@@ -32,7 +32,7 @@ enum StoredPieces {
 impl StoredBytes {
     /// Keeps `bytes`, whose buffer holds nothing else.
     pub fn new(bytes: Bytes) -> Self {
-        if Self::are_shared(bytes.len()) {
+        if Self::is_shared_size(bytes.len()) {
             return Self(StoredPieces::Shared(Box::new(bytes)));
         }
         let (first, second) = bytes.split_at(first_piece(bytes.len()));
@@ -68,20 +68,24 @@ impl StoredBytes {
     }
 
     /// Whether so many are held in one piece, shared with whoever brought them.
-    pub fn are_shared(bytes: usize) -> bool {
+    pub fn is_shared_size(bytes: usize) -> bool {
         bytes > PIECES_UP_TO_BYTES
     }
 
     /// Whether [`Self::slice`] makes a copy.
-    pub fn copies(&self) -> bool {
+    pub fn is_copied_by_slice(&self) -> bool {
         matches!(self.0, StoredPieces::Two(..))
     }
 
     /// What they take of memory, in bytes.
     pub fn weight(&self) -> usize {
         match &self.0 {
-            StoredPieces::Two(first, second) => allocated(first.len()) + allocated(second.len()),
-            StoredPieces::Shared(bytes) => allocated(bytes.len()) + allocated(size_of::<Bytes>()),
+            StoredPieces::Two(first, second) => {
+                allocated_size(first.len()) + allocated_size(second.len())
+            }
+            StoredPieces::Shared(bytes) => {
+                allocated_size(bytes.len()) + allocated_size(size_of::<Bytes>())
+            }
         }
     }
 }
@@ -93,7 +97,7 @@ impl fmt::Debug for StoredBytes {
 }
 
 /// What an allocation of `bytes` takes of memory: the size of its class.
-pub fn allocated(bytes: usize) -> usize {
+pub fn allocated_size(bytes: usize) -> usize {
     let step = class_step(bytes);
     bytes.div_ceil(step) * step
 }
@@ -109,7 +113,7 @@ fn class_step(bytes: usize) -> usize {
 
 /// How much of so many bytes goes into a first piece: all, where a class fits them well enough.
 fn first_piece(bytes: usize) -> usize {
-    let wasted = allocated(bytes) - bytes;
+    let wasted = allocated_size(bytes) - bytes;
     if wasted <= bytes / 32 {
         return bytes;
     }
@@ -134,7 +138,7 @@ mod tests {
             (2_048, 2_048),
             (2_049, 2_560),
         ] {
-            assert_eq!(allocated(bytes), class, "{bytes}");
+            assert_eq!(allocated_size(bytes), class, "{bytes}");
         }
     }
 

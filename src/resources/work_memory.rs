@@ -26,7 +26,7 @@ struct WorkMemoryState {
 }
 
 impl WorkMemoryState {
-    fn take(&mut self, bytes: u64) {
+    fn add_used(&mut self, bytes: u64) {
         self.used += bytes;
         self.peak = self.peak.max(self.used);
     }
@@ -40,9 +40,9 @@ impl WorkMemory {
     }
 
     /// The memory of work that has nobody beside it: a command that asks once and ends.
-    pub fn alone() -> Self {
+    pub fn unshared() -> Self {
         let account = MemoryAccount::new(u64::MAX / 2, MemoryMetrics::default());
-        Self::new(account.whole().charge(0), Instant::now())
+        Self::new(account.full_share().charge(0), Instant::now())
     }
 
     /// Takes `bytes` into use, waiting for room where there is none, for half of the time that is
@@ -52,30 +52,30 @@ impl WorkMemory {
     /// whose half is over first give up, and what they held lets the others go on while there is
     /// time.
     pub async fn take(&self, bytes: u64) -> Result<(), MemoryFull> {
-        let Some(missing) = self.take_now(bytes) else { return Ok(()) };
+        let Some(missing) = self.take_or_missing(bytes) else { return Ok(()) };
         let now = Instant::now();
         let until = now + self.deadline.saturating_duration_since(now) / 2;
         let more = self.share.reserve(missing, until).await?;
         let mut state = self.state.lock();
         state.reserved.merge(more);
-        state.take(bytes);
+        state.add_used(bytes);
         Ok(())
     }
 
     /// Takes `bytes` into use if that is possible now, else says how many are missing.
-    fn take_now(&self, bytes: u64) -> Option<u64> {
+    fn take_or_missing(&self, bytes: u64) -> Option<u64> {
         let mut state = self.state.lock();
         let missing = (state.used + bytes).saturating_sub(state.reserved.bytes());
         if missing > 0 && !state.reserved.try_grow(missing) {
             return Some(missing);
         }
-        state.take(bytes);
+        state.add_used(bytes);
         None
     }
 
     /// Takes `bytes` into use if that is possible now.
     pub fn try_take(&self, bytes: u64) -> bool {
-        self.take_now(bytes).is_none()
+        self.take_or_missing(bytes).is_none()
     }
 
     /// Puts `bytes` out of use; they stay reserved for what this work needs next.
@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_reserved_is_used_before_more_is_asked_for() {
         let account = MemoryAccount::new(100, MemoryMetrics::default());
-        let share = account.whole();
+        let share = account.full_share();
         let work = WorkMemory::new(
             share.try_reserve(40).unwrap(),
             Instant::now() + Duration::from_millis(10),

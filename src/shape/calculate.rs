@@ -161,7 +161,7 @@ impl<'p> Evaluation<'p> {
             }
             [before @ .., StringPiece::Value(expr)] => {
                 self.eval_each(expr, env, PathedValue::of(val.clone()), &mut |run, x| {
-                    let text = text::formatted_text(run, format, &x.val)?;
+                    let text = text::format_text(run, format, &x.val)?;
                     run.build_string(format, before, env, val, &StringTail::More(&text, after), out)
                 })
             }

@@ -67,14 +67,14 @@ pub(super) fn string(val: &Val) -> Flow<&str> {
 }
 
 /// A part of a string.
-pub(super) fn part(run: &mut Evaluation<'_>, val: &Val, f: fn(&str) -> &str) -> Flow<Val> {
+pub(super) fn map_text(run: &mut Evaluation<'_>, val: &Val, f: fn(&str) -> &str) -> Flow<Val> {
     let text = string(val)?;
     run.meter.touch(text.len())?;
     Text::of(&mut run.meter, f(text)).map(Val::Str)
 }
 
 /// A string with each character mapped.
-pub(super) fn mapped(run: &mut Evaluation<'_>, val: &Val, f: fn(&char) -> char) -> Flow<Val> {
+pub(super) fn map_chars(run: &mut Evaluation<'_>, val: &Val, f: fn(&char) -> char) -> Flow<Val> {
     let text = string(val)?;
     let mut out = Buffer::default();
     out.reserve(&mut run.meter, text.len())?;
@@ -82,14 +82,14 @@ pub(super) fn mapped(run: &mut Evaluation<'_>, val: &Val, f: fn(&char) -> char) 
     out.into_text(&mut run.meter).map(Val::Str)
 }
 
-pub(super) fn starts(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
+pub(super) fn starts_with(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
     let text = string(val)?;
     let with = string(with)?;
     run.meter.touch(with.len().min(text.len()))?;
     Ok(Val::Bool(text.starts_with(with)))
 }
 
-pub(super) fn ends(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
+pub(super) fn ends_with(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val> {
     let text = string(val)?;
     let with = string(with)?;
     run.meter.touch(with.len().min(text.len()))?;
@@ -97,7 +97,7 @@ pub(super) fn ends(run: &mut Evaluation<'_>, val: &Val, with: &Val) -> Flow<Val>
 }
 
 /// A string as it is, another value as JSON.
-fn plain(run: &mut Evaluation<'_>, val: &Val) -> Flow<Text> {
+fn text_or_json(run: &mut Evaluation<'_>, val: &Val) -> Flow<Text> {
     match val {
         Val::Str(s) => Ok(s.clone()),
         other => json::write(&mut run.meter, other, usize::MAX)?.into_text(&mut run.meter),
@@ -111,39 +111,39 @@ fn with_text(
     out: &mut Buffer,
     f: fn(&mut Evaluation<'_>, &str, &mut Buffer) -> Flow,
 ) -> Flow {
-    let text = plain(run, val)?;
+    let text = text_or_json(run, val)?;
     f(run, &text, out)
 }
 
 /// `val | @format`.
-pub(super) fn formatted(run: &mut Evaluation<'_>, how: Format, val: &Val) -> Flow<Val> {
-    formatted_text(run, how, val).map(Val::Str)
+pub(super) fn format_value(run: &mut Evaluation<'_>, kind: Format, val: &Val) -> Flow<Val> {
+    format_text(run, kind, val).map(Val::Str)
 }
 
 /// The same as a text.
-pub(super) fn formatted_text(run: &mut Evaluation<'_>, how: Format, val: &Val) -> Flow<Text> {
-    if let (Format::Text, Val::Str(text)) = (how, val) {
+pub(super) fn format_text(run: &mut Evaluation<'_>, kind: Format, val: &Val) -> Flow<Text> {
+    if let (Format::Text, Val::Str(text)) = (kind, val) {
         return Ok(text.clone());
     }
     let mut out = Buffer::default();
-    format(run, how, val, &mut out)?;
+    format(run, kind, val, &mut out)?;
     out.into_text(&mut run.meter)
 }
 
 /// Appends `val` in the words of a format.
-pub(super) fn format(run: &mut Evaluation<'_>, how: Format, val: &Val, out: &mut Buffer) -> Flow {
-    match how {
+pub(super) fn format(run: &mut Evaluation<'_>, kind: Format, val: &Val, out: &mut Buffer) -> Flow {
+    match kind {
         Format::Text => match val {
             Val::Str(s) => out.push(&mut run.meter, s),
             other => json::append(&mut run.meter, other, out),
         },
         Format::Json => json::append(&mut run.meter, val, out),
-        Format::Csv => cells(run, array(val)?, ",", "csv", out, |run, s, out| {
+        Format::Csv => write_row(run, array(val)?, ",", "csv", out, |run, s, out| {
             out.push(&mut run.meter, "\"")?;
             out.push_escaped(&mut run.meter, s, |byte| (byte == b'"').then_some("\"\""))?;
             out.push(&mut run.meter, "\"")
         }),
-        Format::Tsv => cells(run, array(val)?, "\t", "tsv", out, |run, s, out| {
+        Format::Tsv => write_row(run, array(val)?, "\t", "tsv", out, |run, s, out| {
             out.push_escaped(&mut run.meter, s, |byte| match byte {
                 b'\\' => Some("\\\\"),
                 b'\t' => Some("\\t"),
@@ -153,7 +153,7 @@ pub(super) fn format(run: &mut Evaluation<'_>, how: Format, val: &Val, out: &mut
             })
         }),
         Format::Html => {
-            let text = plain(run, val)?;
+            let text = text_or_json(run, val)?;
             out.push_escaped(&mut run.meter, &text, |byte| match byte {
                 b'&' => Some("&amp;"),
                 b'<' => Some("&lt;"),
@@ -163,8 +163,8 @@ pub(super) fn format(run: &mut Evaluation<'_>, how: Format, val: &Val, out: &mut
                 _ => None,
             })
         }
-        Format::Uri => with_text(run, val, out, uri),
-        Format::Urid => with_text(run, val, out, unuri),
+        Format::Uri => with_text(run, val, out, encode_uri),
+        Format::Urid => with_text(run, val, out, decode_uri),
         Format::Sh => match val {
             Val::Arr(items) => {
                 for (at, item) in items.items().iter().enumerate() {
@@ -190,7 +190,7 @@ pub(super) fn format(run: &mut Evaluation<'_>, how: Format, val: &Val, out: &mut
     }
 }
 
-fn cells(
+fn write_row(
     run: &mut Evaluation<'_>,
     items: &[Val],
     between: &str,
@@ -240,7 +240,7 @@ fn shell_word(run: &mut Evaluation<'_>, val: &Val, out: &mut Buffer) -> Flow {
     }
 }
 
-fn unuri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
+fn decode_uri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
     // Looked at, decoded, and what is decoded.
     run.meter.alloc(3 * text.len())?;
     let is_escape = |rest: &str| {
@@ -256,7 +256,7 @@ fn unuri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
     }
 }
 
-fn uri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
+fn encode_uri(run: &mut Evaluation<'_>, text: &str, out: &mut Buffer) -> Flow {
     /// All but the unreserved characters of RFC 3986.
     const RESERVED: &AsciiSet =
         &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -314,7 +314,7 @@ pub(super) fn join(run: &mut Evaluation<'_>, val: &Val, by: &Val) -> Flow<Val> {
 }
 
 /// `val` without `fix` at its start or end.
-pub(super) fn trimmed(
+pub(super) fn trim_affix(
     run: &mut Evaluation<'_>,
     val: &Val,
     fix: &Val,

@@ -58,12 +58,12 @@ pub(super) fn classify(
     missing: &Missing,
 ) -> Result<Classified, AttemptError> {
     match reply.status {
-        StatusCode::OK => page(reply, pages),
+        StatusCode::OK => classify_page(reply, pages),
         StatusCode::NOT_MODIFIED if condition.is_some() => {
-            Ok(not_modified(&reply.headers, condition, pages))
+            Ok(classify_not_modified(&reply.headers, condition, pages))
         }
         StatusCode::NOT_FOUND if *missing != Missing::Failure => Ok(Classified::Missing),
-        status => Err(other(status, &reply.headers)),
+        status => Err(status_error(status, &reply.headers)),
     }
 }
 
@@ -72,19 +72,20 @@ pub(super) fn has_body(status: StatusCode, headers: &HeaderMap) -> Result<bool, 
     if status != StatusCode::OK {
         return Ok(false);
     }
-    content_coding(headers).map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
+    check_content_coding(headers)
+        .map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
     // Something else answered in the source's place, or the source is broken: the next answer may
     // be JSON, while a coding or a charset is how it was set up.
     let media = media_type(headers).map_err(|detail| AttemptError {
         retry: true,
         ..AttemptError::answered(Reason::NotJson, detail)
     })?;
-    charset(media).map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
+    check_charset(media).map_err(|detail| AttemptError::answered(Reason::NotJson, detail))?;
     Ok(true)
 }
 
-fn page(reply: &UpstreamReply, pages: Pages) -> Result<Classified, AttemptError> {
-    let next = match (pages, link_header::next(&reply.headers)) {
+fn classify_page(reply: &UpstreamReply, pages: Pages) -> Result<Classified, AttemptError> {
+    let next = match (pages, link_header::next_page(&reply.headers)) {
         (Pages::First, _) | (_, NextPage::None) => None,
         (Pages::Follow { .. }, NextPage::Reference(reference)) => Some(reference),
         (Pages::Refuse, NextPage::Reference(_)) => {
@@ -97,7 +98,7 @@ fn page(reply: &UpstreamReply, pages: Pages) -> Result<Classified, AttemptError>
             return Err(AttemptError::answered(Reason::Incomplete, detail));
         }
     };
-    let json = json::checked(&reply.body).map_err(|invalid| AttemptError {
+    let json = json::validate(&reply.body).map_err(|invalid| AttemptError {
         retry: invalid.is_broken,
         ..AttemptError::answered(Reason::NotJson, invalid.detail)
     })?;
@@ -108,13 +109,17 @@ fn page(reply: &UpstreamReply, pages: Pages) -> Result<Classified, AttemptError>
     })
 }
 
-fn not_modified(headers: &HeaderMap, condition: Option<&HeaderValue>, pages: Pages) -> Classified {
+fn classify_not_modified(
+    headers: &HeaderMap,
+    condition: Option<&HeaderValue>,
+    pages: Pages,
+) -> Classified {
     let other_tag = headers.get_all(ETAG).iter().any(|tag| Some(tag) != condition);
-    let more_pages = pages != Pages::First && link_header::next(headers) != NextPage::None;
+    let more_pages = pages != Pages::First && link_header::next_page(headers) != NextPage::None;
     if other_tag || more_pages { Classified::Mismatched304 } else { Classified::NotModified }
 }
 
-fn other(status: StatusCode, headers: &HeaderMap) -> AttemptError {
+fn status_error(status: StatusCode, headers: &HeaderMap) -> AttemptError {
     let code = status.as_u16();
     match code {
         204 | 206 => {
@@ -182,7 +187,7 @@ pub(super) fn validator(headers: &HeaderMap) -> Validator {
 
 /// Whether a part that was read again is the known one: the same bytes, and no strong `ETag` that
 /// says otherwise.
-pub(super) fn unchanged(known: &Part, new: &Part) -> bool {
+pub(super) fn is_unchanged(known: &Part, new: &Part) -> bool {
     let tags_agree = match (&known.validator, &new.validator) {
         (Validator::Strong(known), Validator::Strong(new)) => known == new,
         _ => true,
@@ -190,7 +195,7 @@ pub(super) fn unchanged(known: &Part, new: &Part) -> bool {
     known.json == new.json && tags_agree
 }
 
-fn content_coding(headers: &HeaderMap) -> Result<(), String> {
+fn check_content_coding(headers: &HeaderMap) -> Result<(), String> {
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = value.to_str().unwrap_or("?").to_ascii_lowercase();
         let mut codings = text.split(',').map(str::trim);
@@ -208,7 +213,7 @@ fn content_coding(headers: &HeaderMap) -> Result<(), String> {
 
 /// Types that are met when something else answers in a source's place; others are not repeated, for
 /// they may hold anything.
-const NAMEABLE: [&str; 8] = [
+const NAMEABLE_MEDIA_TYPES: [&str; 8] = [
     "text/html",
     "text/plain",
     "text/json",
@@ -222,7 +227,7 @@ const NAMEABLE: [&str; 8] = [
 /// The content type, which names JSON.
 fn media_type(headers: &HeaderMap) -> Result<&str, String> {
     const EXPECTED: &str = "expected `application/json`";
-    let text = one(headers, &CONTENT_TYPE)
+    let text = single_header(headers, &CONTENT_TYPE)
         .map_err(|problem| format!("sent {problem} content type, {EXPECTED}"))?;
     let media = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let suffixed = media.strip_prefix("application/").and_then(|sub| sub.strip_suffix("+json"));
@@ -233,13 +238,13 @@ fn media_type(headers: &HeaderMap) -> Result<&str, String> {
     if media == "application/json" || suffixed.is_some_and(token) {
         return Ok(text);
     }
-    let is_nameable = NAMEABLE.contains(&media.as_str());
+    let is_nameable = NAMEABLE_MEDIA_TYPES.contains(&media.as_str());
     let content =
         if is_nameable { format!("`{media}`") } else { "another content type".to_owned() };
     Err(format!("sent {content}, {EXPECTED}"))
 }
 
-fn charset(content_type: &str) -> Result<(), String> {
+fn check_charset(content_type: &str) -> Result<(), String> {
     let text = content_type.to_ascii_lowercase();
     let mut parameters = text.split(';').skip(1).filter_map(|piece| piece.split_once('='));
     let charset = parameters.find(|(name, _)| name.trim() == "charset");
@@ -249,7 +254,7 @@ fn charset(content_type: &str) -> Result<(), String> {
     }
 }
 
-fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, &'static str> {
+fn single_header<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<&'h str, &'static str> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Err("no"),
@@ -419,12 +424,12 @@ mod tests {
             json: json.into(),
             validator: validator(&headers(&[("etag", tag)])),
         };
-        assert!(unchanged(&part("1", "\"a\""), &part("1", "\"a\"")));
-        assert!(unchanged(&part("1", "W/\"a\""), &part("1", "W/\"b\"")));
-        assert!(unchanged(&part("1", "\"a\""), &part("1", "W/\"b\"")));
-        assert!(!unchanged(&part("1", "\"a\""), &part("1", "\"b\"")));
-        assert!(!unchanged(&part("1", "\"a\""), &part("2", "\"a\"")));
-        assert!(!unchanged(&part("1", "W/\"a\""), &part("2", "W/\"a\"")));
+        assert!(is_unchanged(&part("1", "\"a\""), &part("1", "\"a\"")));
+        assert!(is_unchanged(&part("1", "W/\"a\""), &part("1", "W/\"b\"")));
+        assert!(is_unchanged(&part("1", "\"a\""), &part("1", "W/\"b\"")));
+        assert!(!is_unchanged(&part("1", "\"a\""), &part("1", "\"b\"")));
+        assert!(!is_unchanged(&part("1", "\"a\""), &part("2", "\"a\"")));
+        assert!(!is_unchanged(&part("1", "W/\"a\""), &part("2", "W/\"a\"")));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::breaker::AttemptHealth;
-use super::retry::Resending;
+use super::retry::ResendPlan;
 use super::{Reason, SourceError};
 
 /// Why one request gave no part.
@@ -21,7 +21,7 @@ pub(super) struct AttemptError {
     /// Whether the request may be sent again outside the retry budget.
     pub(super) resend: Resend,
     /// How it will be sent again outside the budget; set by whoever sent it.
-    pub(super) resending: Option<Resending>,
+    pub(super) resend_plan: Option<ResendPlan>,
 }
 
 /// How a request may be sent again that the source has not processed. What we send is always a
@@ -45,33 +45,33 @@ impl AttemptError {
             retry_after: None,
             health: AttemptHealth::Healthy,
             resend: Resend::Never,
-            resending: None,
+            resend_plan: None,
         }
     }
 
     /// The source is in trouble, and may be out of it at the next request.
-    pub(super) fn trouble(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn of_unhealthy_source(reason: Reason, detail: impl Into<String>) -> Self {
         Self { retry: true, health: AttemptHealth::Unhealthy, ..Self::answered(reason, detail) }
     }
 
     /// Nothing was learnt about the source.
-    pub(super) fn unasked(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(super) fn inconclusive(reason: Reason, detail: impl Into<String>) -> Self {
         Self { health: AttemptHealth::Unknown, ..Self::answered(reason, detail) }
     }
 
     /// There is no memory for the answer: nothing that the source could help.
     pub(super) fn no_memory() -> Self {
-        Self::unasked(Reason::NoMemory, "there was no memory for its answer")
+        Self::inconclusive(Reason::NoMemory, "there was no memory for its answer")
     }
 
-    pub(super) fn of(self, source: &Arc<str>) -> SourceError {
+    pub(super) fn into_source_error(self, source: &Arc<str>) -> SourceError {
         let Self { reason, detail, retry, retry_after, .. } = self;
         SourceError { source_name: Arc::clone(source), reason, detail, retry, retry_after }
     }
 }
 
 /// A number of bytes for people.
-pub(super) fn size(bytes: usize) -> String {
+pub(super) fn format_size(bytes: usize) -> String {
     match bytes {
         _ if bytes != 0 && bytes.is_multiple_of(1024 * 1024) => {
             format!("{} MiB", bytes / (1024 * 1024))
@@ -82,7 +82,7 @@ pub(super) fn size(bytes: usize) -> String {
 }
 
 /// A time for people: `400ms`, `1.5s`.
-pub(super) fn time(duration: Duration) -> String {
+pub(super) fn format_duration(duration: Duration) -> String {
     if duration < Duration::from_secs(1) {
         return format!("{}ms", duration.as_millis());
     }

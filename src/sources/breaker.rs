@@ -1,7 +1,7 @@
 //! A circuit breaker as a pure state machine: outcomes and instants in, a decision out. No lock, no
 //! clock, bounded memory.
 //!
-//! It opens when [`IN_A_ROW`] outcomes in a row were ill, or when at least half of at least
+//! It opens when [`FAILURES_IN_A_ROW`] outcomes in a row were ill, or when at least half of at least
 //! [`WINDOW_MIN`] outcomes of the last ten seconds were. Random errors of 10 % do not open it: 20
 //! in a row have probability 1e-20, and 25 or more of 50 have probability 1.0e-12 (binomial tail),
 //! so even five outcomes a second, each judged anew, open it less than once in 6 000 years. Errors
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// So many ill outcomes in a row open it.
-pub(super) const IN_A_ROW: u32 = 20;
+pub(super) const FAILURES_IN_A_ROW: u32 = 20;
 /// The window is judged from so many outcomes on.
 pub(super) const WINDOW_MIN: u32 = 50;
 /// The window, in slots of a second.
@@ -37,7 +37,7 @@ pub(super) enum AttemptHealth {
 /// The permission for one request, handed back with its outcome.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Admission {
-    turn: u64,
+    generation: u64,
 }
 
 /// Where the breaker stands.
@@ -63,7 +63,7 @@ impl BreakerState {
 }
 
 #[derive(Debug)]
-enum WindowState {
+enum BreakerPhase {
     Closed,
     Open { until: Instant },
     HalfOpen { probing: bool },
@@ -72,10 +72,10 @@ enum WindowState {
 /// The breaker of one source.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    state: WindowState,
+    phase: BreakerPhase,
     /// Counts changes of state, so that an outcome from before one is not taken for one from after
     /// it.
-    turn: u64,
+    generation: u64,
     in_a_row: u32,
     window: Window,
     /// How often it opened since the source was last well.
@@ -86,8 +86,8 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new(now: Instant, rng: fastrand::Rng) -> Self {
         Self {
-            state: WindowState::Closed,
-            turn: 0,
+            phase: BreakerPhase::Closed,
+            generation: 0,
             in_a_row: 0,
             window: Window::new(now),
             openings: 0,
@@ -96,60 +96,63 @@ impl Breaker {
     }
 
     /// How long a request would have to wait, without taking the place of a probe.
-    pub(super) fn refuses(&self, now: Instant) -> Option<Duration> {
-        match self.state {
-            WindowState::Open { until } if now < until => Some(until - now),
-            WindowState::HalfOpen { probing: true } => Some(PROBE_WAIT),
+    pub(super) fn refusal_wait(&self, now: Instant) -> Option<Duration> {
+        match self.phase {
+            BreakerPhase::Open { until } if now < until => Some(until - now),
+            BreakerPhase::HalfOpen { probing: true } => Some(PROBE_WAIT),
             _ => None,
         }
     }
 
     /// Lets a request pass, or says how long to wait.
     pub(super) fn admit(&mut self, now: Instant) -> Result<Admission, Duration> {
-        if let Some(wait) = self.refuses(now) {
+        if let Some(wait) = self.refusal_wait(now) {
             return Err(wait);
         }
-        match self.state {
-            WindowState::Closed => {}
-            WindowState::Open { .. } => self.turn_to(WindowState::HalfOpen { probing: true }),
-            WindowState::HalfOpen { .. } => self.state = WindowState::HalfOpen { probing: true },
+        match self.phase {
+            BreakerPhase::Closed => {}
+            BreakerPhase::Open { .. } => {
+                self.change_phase(BreakerPhase::HalfOpen { probing: true });
+            }
+            BreakerPhase::HalfOpen { .. } => self.phase = BreakerPhase::HalfOpen { probing: true },
         }
-        Ok(Admission { turn: self.turn })
+        Ok(Admission { generation: self.generation })
     }
 
     /// Takes the outcome of an admitted request. One from before the last change of state says
     /// nothing any more.
     pub(super) fn settle(&mut self, admission: Admission, health: AttemptHealth, now: Instant) {
-        if admission.turn != self.turn {
+        if admission.generation != self.generation {
             return;
         }
-        match (&self.state, health) {
-            (WindowState::Closed, AttemptHealth::Unknown) | (WindowState::Open { .. }, _) => {}
-            (WindowState::Closed, _) => self.count(health, now),
-            (WindowState::HalfOpen { .. }, AttemptHealth::Healthy) => self.close(now),
-            (WindowState::HalfOpen { .. }, AttemptHealth::Unhealthy) => self.open(now),
-            (WindowState::HalfOpen { .. }, AttemptHealth::Unknown) => {
-                self.state = WindowState::HalfOpen { probing: false }
+        match (&self.phase, health) {
+            (BreakerPhase::Closed, AttemptHealth::Unknown) | (BreakerPhase::Open { .. }, _) => {}
+            (BreakerPhase::Closed, _) => self.count_outcome(health, now),
+            (BreakerPhase::HalfOpen { .. }, AttemptHealth::Healthy) => self.close(now),
+            (BreakerPhase::HalfOpen { .. }, AttemptHealth::Unhealthy) => self.open(now),
+            (BreakerPhase::HalfOpen { .. }, AttemptHealth::Unknown) => {
+                self.phase = BreakerPhase::HalfOpen { probing: false }
             }
         }
     }
 
     /// Where it stands; an open breaker whose time is over counts as half-open.
     pub(super) fn state(&self, now: Instant) -> BreakerState {
-        match self.state {
-            WindowState::Closed => BreakerState::Closed,
-            WindowState::Open { until } if now < until => BreakerState::Open,
-            WindowState::Open { .. } | WindowState::HalfOpen { .. } => BreakerState::HalfOpen,
+        match self.phase {
+            BreakerPhase::Closed => BreakerState::Closed,
+            BreakerPhase::Open { until } if now < until => BreakerState::Open,
+            BreakerPhase::Open { .. } | BreakerPhase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
-    fn count(&mut self, health: AttemptHealth, now: Instant) {
+    fn count_outcome(&mut self, health: AttemptHealth, now: Instant) {
         let ill = health == AttemptHealth::Unhealthy;
         self.in_a_row = if ill { self.in_a_row.saturating_add(1) } else { 0 };
         self.window.add(now, ill);
         let (all, failed) = self.window.totals(now);
         if ill
-            && (self.in_a_row >= IN_A_ROW || (all >= WINDOW_MIN && failed.saturating_mul(2) >= all))
+            && (self.in_a_row >= FAILURES_IN_A_ROW
+                || (all >= WINDOW_MIN && failed.saturating_mul(2) >= all))
         {
             self.open(now);
         }
@@ -159,19 +162,19 @@ impl Breaker {
         let base = OPEN_FIRST.saturating_mul(1 << self.openings.min(8)).min(OPEN_MAX);
         let spread = 0.8 + 0.4 * self.rng.f64();
         self.openings = self.openings.saturating_add(1);
-        self.turn_to(WindowState::Open { until: now + base.mul_f64(spread) });
+        self.change_phase(BreakerPhase::Open { until: now + base.mul_f64(spread) });
     }
 
     fn close(&mut self, now: Instant) {
         self.openings = 0;
         self.in_a_row = 0;
         self.window = Window::new(now);
-        self.turn_to(WindowState::Closed);
+        self.change_phase(BreakerPhase::Closed);
     }
 
-    fn turn_to(&mut self, state: WindowState) {
-        self.turn += 1;
-        self.state = state;
+    fn change_phase(&mut self, state: BreakerPhase) {
+        self.generation += 1;
+        self.phase = state;
     }
 }
 
@@ -185,7 +188,7 @@ struct Window {
 #[derive(Debug, Clone, Copy, Default)]
 struct WindowSlot {
     second: u64,
-    all: u32,
+    outcomes: u32,
     failed: u32,
 }
 
@@ -205,7 +208,7 @@ impl Window {
         if slot.second != second {
             *slot = WindowSlot { second, ..WindowSlot::default() };
         }
-        slot.all = slot.all.saturating_add(1);
+        slot.outcomes = slot.outcomes.saturating_add(1);
         slot.failed = slot.failed.saturating_add(u32::from(failed));
     }
 
@@ -213,7 +216,7 @@ impl Window {
         let second = self.second(now);
         let recent = self.slots.iter().filter(|slot| slot.second + WINDOW_SLOTS as u64 > second);
         recent.fold((0, 0), |(all, failed), slot| {
-            (all.saturating_add(slot.all), failed.saturating_add(slot.failed))
+            (all.saturating_add(slot.outcomes), failed.saturating_add(slot.failed))
         })
     }
 }
@@ -236,7 +239,7 @@ mod tests {
 
     fn opened() -> (Breaker, Instant) {
         let (mut breaker, now) = breaker();
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+        (0..FAILURES_IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Open);
         (breaker, now)
     }
@@ -245,13 +248,15 @@ mod tests {
     fn twenty_ill_outcomes_in_a_row_open_it_and_nineteen_do_not() {
         let (mut breaker, now) = breaker();
         for _ in 0..3 {
-            (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+            (0..FAILURES_IN_A_ROW - 1)
+                .for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
             // Many good ones between keep the window's share low, so that only the row is judged
             // here.
-            (0..IN_A_ROW * 2).for_each(|_| outcome(&mut breaker, AttemptHealth::Healthy, now));
+            (0..FAILURES_IN_A_ROW * 2)
+                .for_each(|_| outcome(&mut breaker, AttemptHealth::Healthy, now));
         }
         assert_eq!(breaker.state(now), BreakerState::Closed);
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+        (0..FAILURES_IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Open);
     }
 
@@ -304,7 +309,8 @@ mod tests {
         assert_eq!(breaker.admit(later).unwrap_err(), PROBE_WAIT);
         breaker.settle(probe, AttemptHealth::Healthy, later);
         assert_eq!(breaker.state(later), BreakerState::Closed);
-        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, later));
+        (0..FAILURES_IN_A_ROW - 1)
+            .for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, later));
         assert_eq!(breaker.state(later), BreakerState::Closed, "it counts anew");
     }
 
@@ -321,7 +327,7 @@ mod tests {
     fn an_outcome_from_before_it_opened_closes_nothing() {
         let (mut breaker, now) = breaker();
         let early = breaker.admit(now).unwrap();
-        (0..IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+        (0..FAILURES_IN_A_ROW).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         breaker.settle(early, AttemptHealth::Healthy, now);
         assert_eq!(breaker.state(now), BreakerState::Open);
         let probe = breaker.admit(now + Duration::from_secs(7)).unwrap();
@@ -334,7 +340,8 @@ mod tests {
     fn what_is_unknown_is_not_counted() {
         let (mut breaker, now) = breaker();
         (0..1_000).for_each(|_| outcome(&mut breaker, AttemptHealth::Unknown, now));
-        (0..IN_A_ROW - 1).for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
+        (0..FAILURES_IN_A_ROW - 1)
+            .for_each(|_| outcome(&mut breaker, AttemptHealth::Unhealthy, now));
         assert_eq!(breaker.state(now), BreakerState::Closed);
     }
 }

@@ -16,11 +16,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Classified, UpstreamReply};
-use super::attempt_error::{AttemptError, time};
+use super::attempt_error::{AttemptError, format_duration};
 use super::breaker::{AttemptHealth, BreakerState};
 use super::connections::SourceConnections;
 use super::exchange::{self, BodyLimit};
-use super::metrics::{ClientMetrics, InFlight};
+use super::metrics::{ClientMetrics, InflightGuard};
 use super::pages::PageLoop;
 use super::recording::Recorder;
 use super::request_spec::{self, RequestSpec};
@@ -35,18 +35,18 @@ use crate::domain::{self, Missing, Source};
 /// A timeout says something about the source only if it had its own timeout in full, or at least
 /// this long and half of the time that there was when it was to be asked: what waiting for a slot
 /// took says nothing.
-const FAIR_TIME: Duration = Duration::from_millis(100);
+const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 /// The client of one source: connections, slots, breaker and retry budget.
 #[derive(Debug)]
 pub struct Client {
     source: Source,
-    way: Transport,
-    record: Option<Recorder>,
+    transport: Transport,
+    recorder: Option<Recorder>,
     /// What every request carries: our defaults, and over them the file's.
     headers: HeaderMap,
     slots: Semaphore,
-    gate: SharedBreaker,
+    breaker: SharedBreaker,
     budget: RetryBudget,
     metrics: ClientMetrics,
     inflight: AtomicU64,
@@ -79,7 +79,7 @@ impl Client {
     /// A client for `source`.
     pub fn new(source: Source, shared: &SharedSources) -> Self {
         let reel = |folder| Recorder::new(folder, &source.name, &source.http.url.origin);
-        let (way, record) = match &shared.tape {
+        let (way, record) = match &shared.recording {
             Recording::Off => {
                 (Transport::Live(Box::new(SourceConnections::new(&source, shared))), None)
             }
@@ -89,13 +89,13 @@ impl Client {
             ),
             Recording::Replay(folder) => (Transport::Replay(reel(folder)), None),
         };
-        let metrics = shared.metrics.of(&source.name);
+        let metrics = shared.metrics.for_source(&source.name);
         Self {
-            way,
-            record,
+            transport: way,
+            recorder: record,
             headers: request_spec::base_headers(&source.http.headers),
             slots: Semaphore::new(source.concurrency.get().min(Semaphore::MAX_PERMITS)),
-            gate: SharedBreaker::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
+            breaker: SharedBreaker::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
             budget: RetryBudget::new(),
             metrics,
             inflight: AtomicU64::new(0),
@@ -113,7 +113,7 @@ impl Client {
     /// How it is doing.
     pub fn state(&self) -> ClientState {
         ClientState {
-            breaker: self.gate.state(),
+            breaker: self.breaker.state(),
             inflight: self.inflight.load(Ordering::Relaxed),
             failed_in_a_row: self.failed_in_a_row.load(Ordering::Relaxed),
             last_failure: *self.last_failure.lock(),
@@ -131,14 +131,14 @@ impl Client {
         let missing = matches!(met, Ok(Classified::Missing));
         let read = met.as_ref().ok().and_then(Classified::bytes);
         let result = met
-            .and_then(|met| self.answer(met, ask.known))
-            .map_err(|fault| fault.of(&self.source.name));
+            .and_then(|met| self.make_answer(met, ask.known_part))
+            .map_err(|fault| fault.into_source_error(&self.source.name));
         match &result {
             Ok(answer) => {
-                self.metrics.count(answer, missing);
+                self.metrics.count_answer(answer, missing);
                 self.failed_in_a_row.store(0, Ordering::Relaxed);
             }
-            Err(failure) => self.note(failure),
+            Err(failure) => self.count_failure(failure),
         }
         if let (Ok(SourceAnswer::Unchanged), Some(read)) = (&result, read) {
             ask.memory.give_back(BODY_COPIES * read);
@@ -148,7 +148,7 @@ impl Client {
 
     /// Counts a failure of this source: ours, or one that kept us from being asked
     /// (`missing-reference`, `changed`).
-    pub fn note(&self, failure: &SourceError) {
+    pub fn count_failure(&self, failure: &SourceError) {
         if failure.reason == Reason::NoMemory {
             return;
         }
@@ -159,7 +159,11 @@ impl Client {
     }
 
     /// What a meaning is to one who knows a part already.
-    fn answer(&self, met: Classified, known: Option<&Part>) -> Result<SourceAnswer, AttemptError> {
+    fn make_answer(
+        &self,
+        met: Classified,
+        known: Option<&Part>,
+    ) -> Result<SourceAnswer, AttemptError> {
         let part = match (met, &self.source.missing) {
             (Classified::Page { part, .. }, _) => part,
             (Classified::Missing, Missing::Value(json)) => {
@@ -174,7 +178,7 @@ impl Client {
                 ));
             }
         };
-        let unchanged = known.is_some_and(|known| answer::unchanged(known, &part));
+        let unchanged = known.is_some_and(|known| answer::is_unchanged(known, &part));
         Ok(if unchanged { SourceAnswer::Unchanged } else { SourceAnswer::Part(part) })
     }
 
@@ -193,7 +197,7 @@ impl Client {
         ask: &PartRequest<'_>,
         attempts: &mut Vec<Attempt>,
     ) -> Result<Classified, AttemptError> {
-        let condition = ask.known.and_then(|known| self.condition(known));
+        let condition = ask.known_part.and_then(|known| self.condition(known));
         let allowed = self.source.max_body.get();
         let question = RequestSpec {
             target: ask.target,
@@ -201,28 +205,30 @@ impl Client {
             missing: &self.source.missing,
             no_cache: ask.no_cache,
             fresh_connection: false,
-            room: BodyLimit { left: allowed, allowed },
+            body_limit: BodyLimit { left: allowed, allowed },
             deadline: ask.deadline,
-            since: Instant::now(),
+            started_at: Instant::now(),
             trace: ask.trace,
             memory: ask.memory,
             outstanding: ask.outstanding,
         };
-        let mut met = self.ask(question, attempts).await?;
+        let mut met = self.request_with_retries(question, attempts).await?;
         if matches!(met, Classified::Mismatched304) {
-            met = self.ask(RequestSpec { condition: None, ..question }, attempts).await?;
+            met = self
+                .request_with_retries(RequestSpec { condition: None, ..question }, attempts)
+                .await?;
         }
         match (met, self.source.http.pages) {
             (first @ Classified::Page { .. }, domain::Pages::Follow { max_pages }) => {
                 let pages = PageLoop::new(&self.source.http.url.origin, ask.target, max_pages);
-                self.follow(pages, first, question, attempts).await
+                self.follow_pages(pages, first, question, attempts).await
             }
             (met, _) => Ok(met),
         }
     }
 
     /// Reads the pages after the first and joins them all.
-    async fn follow(
+    async fn follow_pages(
         &self,
         mut pages: PageLoop<'_>,
         first: Classified,
@@ -230,7 +236,7 @@ impl Client {
         attempts: &mut Vec<Attempt>,
     ) -> Result<Classified, AttemptError> {
         let mut met = first;
-        let mut room = question.room;
+        let mut room = question.body_limit;
         loop {
             let Classified::Page { part, next, bytes } = met else {
                 return Err(AttemptError::answered(
@@ -239,25 +245,25 @@ impl Client {
                 ));
             };
             room.left = room.left.saturating_sub(bytes);
-            pages.add(part.json)?;
+            pages.add_page(part.json)?;
             let Some(reference) = next else {
                 // Pages are read one after the other: no tag of one page proves them all.
                 let validator = if pages.count() == 1 { part.validator } else { Validator::None };
                 let bytes = room.allowed - room.left;
                 return Ok(Classified::Page {
-                    part: Part { json: pages.joined(), validator },
+                    part: Part { json: pages.join(), validator },
                     next: None,
                     bytes,
                 });
             };
-            let target = pages.turn(&reference)?;
+            let target = pages.next_target(&reference)?;
             met = self
-                .ask(
+                .request_with_retries(
                     RequestSpec {
                         target,
                         condition: None,
                         missing: &Missing::Failure,
-                        room,
+                        body_limit: room,
                         ..question
                     },
                     attempts,
@@ -267,7 +273,7 @@ impl Client {
     }
 
     /// One question with its retries.
-    async fn ask(
+    async fn request_with_retries(
         &self,
         mut question: RequestSpec<'_>,
         attempts: &mut Vec<Attempt>,
@@ -286,14 +292,14 @@ impl Client {
                 (Err(fault), _) => fault,
             };
             question.fresh_connection =
-                fault.resending.is_some_and(|resending| resending.on_fresh_connection);
-            if let Some(resending) = fault.resending {
+                fault.resend_plan.is_some_and(|resending| resending.on_fresh_connection);
+            if let Some(resending) = fault.resend_plan {
                 sleep_until(resending.at).await;
                 self.metrics.resends.inc();
                 last = Some(fault);
                 continue;
             }
-            let Some(at) = pauses.after(&fault, Instant::now(), question.deadline) else {
+            let Some(at) = pauses.next_attempt_at(&fault, Instant::now(), question.deadline) else {
                 return Err(fault);
             };
             if !self.budget.withdraw() {
@@ -314,22 +320,25 @@ impl Client {
         attempts: &mut Vec<Attempt>,
     ) -> Result<Classified, AttemptError> {
         if Instant::now() >= question.deadline {
-            return Err(AttemptError::unasked(Reason::Timeout, "the deadline left no time to ask"));
+            return Err(AttemptError::inconclusive(
+                Reason::Timeout,
+                "the deadline left no time to ask",
+            ));
         }
-        if let Some(wait) = self.gate.refuses() {
-            return Err(breaker_open(wait));
+        if let Some(wait) = self.breaker.refusal_wait() {
+            return Err(breaker_open_error(wait));
         }
         let span_id = TraceContext::random_span_id();
-        let _slot = self.slot(question.deadline, span_id, attempts).await?;
-        let pass = self.gate.admit().map_err(breaker_open)?;
-        let _inflight = InFlight::new(&self.metrics.inflight, &self.inflight);
+        let _slot = self.acquire_slot(question.deadline, span_id, attempts).await?;
+        let pass = self.breaker.admit().map_err(breaker_open_error)?;
+        let _inflight = InflightGuard::new(&self.metrics.inflight, &self.inflight);
         let _outstanding = question.outstanding.begin();
         let started = Instant::now();
         let mut status = None;
         let mut met = self.send(question, span_id, started, &mut status).await;
         if let Err(fault) = &mut met {
-            fault.resending = resends.after(fault, Instant::now(), question.deadline);
-            if fault.resending.is_some() {
+            fault.resend_plan = resends.plan_resend(fault, Instant::now(), question.deadline);
+            if fault.resend_plan.is_some() {
                 fault.health = AttemptHealth::Unknown;
             }
         }
@@ -341,7 +350,7 @@ impl Client {
     }
 
     /// A place among the requests under way; waiting for one ends with the deadline.
-    async fn slot(
+    async fn acquire_slot(
         &self,
         deadline: Instant,
         span_id: u64,
@@ -365,9 +374,9 @@ impl Client {
         let slots = self.source.concurrency;
         let detail = format!(
             "waited {} for one of its {slots} slots, until the deadline: see `concurrency`",
-            time(took)
+            format_duration(took)
         );
-        Err(AttemptError::unasked(Reason::Timeout, detail))
+        Err(AttemptError::inconclusive(Reason::Timeout, detail))
     }
 
     /// Sends, reads, records and judges, all by the end of this request's time.
@@ -388,9 +397,9 @@ impl Client {
             Ok(reply)
         };
         let Ok(reply) = timeout_at(end, exchanged).await else {
-            let fair =
-                FAIR_TIME.max(question.deadline.saturating_duration_since(question.since) / 2);
-            return Err(self.too_slow(end.saturating_duration_since(started), fair, *status));
+            let fair = CONCLUSIVE_TIMEOUT_MIN
+                .max(question.deadline.saturating_duration_since(question.started_at) / 2);
+            return Err(self.timeout_error(end.saturating_duration_since(started), fair, *status));
         };
         let reply = reply?;
         answer::classify(&reply, question.condition, self.source.http.pages, question.missing)
@@ -403,10 +412,11 @@ impl Client {
         end: Instant,
         status: &mut Option<u16>,
     ) -> Result<UpstreamReply, AttemptError> {
-        let connections = match &self.way {
+        let connections = match &self.transport {
             Transport::Live(connections) => connections,
             Transport::Replay(reel) => {
-                let reply = reel.replay(question.target, question.condition, question.room).await?;
+                let reply =
+                    reel.replay(question.target, question.condition, question.body_limit).await?;
                 if question.memory.take(BODY_COPIES * reply.body.len() as u64).await.is_err() {
                     return Err(AttemptError::no_memory());
                 }
@@ -416,7 +426,7 @@ impl Client {
         };
         let http = connections.current()?;
         let left = end.saturating_duration_since(Instant::now());
-        let request = request_spec::request(
+        let request = request_spec::build_request(
             &self.source.http.url.origin,
             &self.headers,
             question,
@@ -424,12 +434,19 @@ impl Client {
             left,
         )?;
         let client = if question.fresh_connection { &http.unpooled } else { &http.pooled };
-        exchange::exchange(client, &http.floods, request, question.room, question.memory, status)
-            .await
+        exchange::exchange(
+            client,
+            &http.floods,
+            request,
+            question.body_limit,
+            question.memory,
+            status,
+        )
+        .await
     }
 
     async fn record(&self, target: &PathAndQuery, reply: &UpstreamReply) {
-        let Some(reel) = &self.record else { return };
+        let Some(reel) = &self.recorder else { return };
         if let Err(error) = reel.record(target, reply).await {
             self.metrics.tape_failures.inc();
             tracing::warn!(source_name = %self.source.name, %error, "an answer was not recorded");
@@ -437,29 +454,31 @@ impl Client {
     }
 
     /// A request had `had` of time, and its answer is not there.
-    fn too_slow(&self, had: Duration, fair: Duration, status: Option<u16>) -> AttemptError {
+    fn timeout_error(&self, had: Duration, fair: Duration, status: Option<u16>) -> AttemptError {
         let whole = self.source.timeout.is_some_and(|timeout| had >= timeout);
         let bound = if whole { "its timeout" } else { "what the deadline left" };
         let detail = match status {
-            None => format!("no answer within {} ({bound})", time(had)),
+            None => format!("no answer within {} ({bound})", format_duration(had)),
             Some(status) => format!(
                 "answered {status}, but the body was not whole within {} ({bound})",
-                time(had)
+                format_duration(had)
             ),
         };
         let health =
             if whole || had >= fair { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown };
-        AttemptError { health, ..AttemptError::trouble(Reason::Timeout, detail) }
+        AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
     }
 }
 
-fn breaker_open(wait: Duration) -> AttemptError {
+fn breaker_open_error(wait: Duration) -> AttemptError {
     let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-    let detail =
-        format!("too many requests failed, so that none is sent for {} more", time(retry_after));
+    let detail = format!(
+        "too many requests failed, so that none is sent for {} more",
+        format_duration(retry_after)
+    );
     AttemptError {
         retry_after: Some(retry_after),
         retry: false,
-        ..AttemptError::unasked(Reason::BreakerOpen, detail)
+        ..AttemptError::inconclusive(Reason::BreakerOpen, detail)
     }
 }

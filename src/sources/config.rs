@@ -57,7 +57,7 @@ impl SourcesConfig {
             tls: identity.tls,
             identity_metrics: identity.metrics.clone(),
             metrics,
-            tape: self.recording,
+            recording: self.recording,
         })
     }
 }

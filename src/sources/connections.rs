@@ -41,7 +41,7 @@ pub(super) struct HttpConnections {
 /// seldom meets one that is just being closed; where a server is quicker (Node.js and Apache httpd
 /// after 5 s) the pool sends it again if nothing had gone out, else a retry does. It is also how
 /// long a source that nobody asks keeps connections of an old identity.
-const IDLE: Duration = Duration::from_secs(20);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a connection is used at most: an identity that was taken from a server, its DNS name
 /// that leads elsewhere, is noticed by then.
 const CONNECTION_AGE_MAX: Duration = Duration::from_hours(1);
@@ -88,18 +88,18 @@ struct ConnectionPool {
     /// Knows when the certificates of its connections end.
     connector: Connector,
     /// No connection is older.
-    made: Instant,
+    created_at: Instant,
     /// When our own certificate ends; `None` where it was over already.
-    own_end: Option<SystemTime>,
+    own_expiry: Option<SystemTime>,
 }
 
 impl ConnectionPool {
     /// Whether a certificate that a connection of it was opened with has ended, or an hour has
     /// passed.
-    fn is_over(&self, now: Instant, clock: SystemTime) -> bool {
-        let ends = [self.connector.first_certificate_end(), self.own_end];
-        now.saturating_duration_since(self.made) >= CONNECTION_AGE_MAX
-            || ends.into_iter().flatten().any(|end| identity::is_over(end, clock))
+    fn is_expired(&self, now: Instant, clock: SystemTime) -> bool {
+        let ends = [self.connector.first_certificate_expiry(), self.own_expiry];
+        now.saturating_duration_since(self.created_at) >= CONNECTION_AGE_MAX
+            || ends.into_iter().flatten().any(|end| identity::is_past_expiry(end, clock))
     }
 }
 
@@ -107,7 +107,9 @@ impl SourceConnections {
     pub(super) fn new(source: &Source, shared: &SharedSources) -> Self {
         let floods = shared.metrics.floods(&source.name);
         match (source.http.url.origin.scheme_str(), &shared.identity) {
-            (Some("http"), _) => Self::Plain(pool(Connector::plain(), source.concurrency, floods)),
+            (Some("http"), _) => {
+                Self::Plain(open_http_connections(Connector::plain(), source.concurrency, floods))
+            }
             (_, None) => Self::NoIdentity,
             (_, Some(identity)) => Self::Mutual(Box::new(MutualConnections {
                 identity: identity.clone(),
@@ -125,7 +127,7 @@ impl SourceConnections {
     pub(super) fn current(&self) -> Result<Arc<HttpConnections>, AttemptError> {
         match self {
             Self::Plain(http) => Ok(Arc::clone(http)),
-            Self::NoIdentity => Err(AttemptError::unasked(
+            Self::NoIdentity => Err(AttemptError::inconclusive(
                 Reason::Tls,
                 "has an `https` URL, but there is no identity: `--identity` gives one",
             )),
@@ -141,30 +143,41 @@ impl MutualConnections {
         // Read under the lock: who read it just before it changed must not bring the old one back.
         let identity = Arc::clone(&self.identity.borrow());
         match &*newest {
-            Some(pool) if pool.generation == identity.generation && !pool.is_over(now, clock) => {
+            Some(pool)
+                if pool.generation == identity.generation && !pool.is_expired(now, clock) =>
+            {
                 pool.http.clone()
             }
-            _ => newest.insert(self.pool(identity, now, clock)).http.clone(),
+            _ => newest.insert(self.new_pool(identity, now, clock)).http.clone(),
         }
     }
 
-    fn pool(&self, identity: Arc<Identity>, made: Instant, clock: SystemTime) -> ConnectionPool {
+    fn new_pool(
+        &self,
+        identity: Arc<Identity>,
+        made: Instant,
+        clock: SystemTime,
+    ) -> ConnectionPool {
         let (generation, not_after) = (identity.generation, identity.not_after);
         let connector =
             Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
-        let http = pool(connector.clone(), self.concurrency, self.floods.clone());
-        let own_end = Some(not_after).filter(|end| !identity::is_over(*end, clock));
-        ConnectionPool { generation, http, connector, made, own_end }
+        let http = open_http_connections(connector.clone(), self.concurrency, self.floods.clone());
+        let own_end = Some(not_after).filter(|end| !identity::is_past_expiry(*end, clock));
+        ConnectionPool { generation, http, connector, created_at: made, own_expiry: own_end }
     }
 }
 
-fn pool(connector: Connector, concurrency: NonZeroUsize, floods: Counter) -> Arc<HttpConnections> {
-    let connector = connector.ending_floods(concurrency, floods.clone());
+fn open_http_connections(
+    connector: Connector,
+    concurrency: NonZeroUsize,
+    floods: Counter,
+) -> Arc<HttpConnections> {
+    let connector = connector.with_flood_limit(concurrency, floods.clone());
     let client = |idle_max| {
         legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(idle_max)
             .http1_max_buf_size(H1_BUFFER_MAX)
             .http1_max_headers(HEADERS_COUNT_MAX)
@@ -210,28 +223,28 @@ mod tests {
         let not_after = SystemTime::now() + Duration::from_hours(9);
         let (mutual, sender) = connections(not_after);
         let (made, clock) = (Instant::now(), SystemTime::now());
-        let pool = mutual.pool(sender.borrow().clone(), made, clock);
-        assert!(!pool.is_over(made, clock));
-        assert!(!pool.is_over(made + CONNECTION_AGE_MAX - Duration::from_millis(1), clock));
-        assert!(pool.is_over(made + CONNECTION_AGE_MAX, clock));
-        assert!(!pool.is_over(made, not_after - Duration::from_secs(1)));
+        let pool = mutual.new_pool(sender.borrow().clone(), made, clock);
+        assert!(!pool.is_expired(made, clock));
+        assert!(!pool.is_expired(made + CONNECTION_AGE_MAX - Duration::from_millis(1), clock));
+        assert!(pool.is_expired(made + CONNECTION_AGE_MAX, clock));
+        assert!(!pool.is_expired(made, not_after - Duration::from_secs(1)));
         let over = not_after + Duration::from_secs(1);
-        assert!(pool.is_over(made, over));
+        assert!(pool.is_expired(made, over));
         // The server refuses us then, but there is no new pool for each request.
-        let pool = mutual.pool(sender.borrow().clone(), made, over);
-        assert!(!pool.is_over(made, over + Duration::from_secs(1)));
+        let pool = mutual.new_pool(sender.borrow().clone(), made, over);
+        assert!(!pool.is_expired(made, over + Duration::from_secs(1)));
     }
 
     #[tokio::test]
     async fn a_pool_that_is_over_is_replaced_by_the_next_request() {
         let (mutual, _sender) = connections(SystemTime::now() + Duration::from_hours(9));
         mutual.current();
-        let made = || mutual.newest.lock().as_ref().unwrap().made;
+        let made = || mutual.newest.lock().as_ref().unwrap().created_at;
         let first = made();
         mutual.current();
         assert_eq!(made(), first, "it is used as long as it may be");
         let past = first.checked_sub(CONNECTION_AGE_MAX).unwrap();
-        mutual.newest.lock().as_mut().unwrap().made = past;
+        mutual.newest.lock().as_mut().unwrap().created_at = past;
         mutual.current();
         assert!(made() >= first);
     }

@@ -18,28 +18,28 @@ use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_
 use prometheus_client::metrics::counter::Counter;
 
 use super::answer::{self, UpstreamReply};
-use super::attempt_error::{AttemptError, Resend, size};
+use super::attempt_error::{AttemptError, Resend, format_size};
 use super::connections::{H2_HEADERS_MAX, HttpClient};
 use super::{BODY_COPIES, Reason};
 use crate::identity::{ConnectError, ConnectErrorKind, Flooded, TrafficMeter};
 use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
-const HEADERS_MAX: usize = 32 * 1024;
+const HEADERS_MAX_BYTES: usize = 32 * 1024;
 /// What is read of a body that nobody wants, so that its connection can be used again; and for how
 /// long.
-const DRAINED_MAX: usize = 16 * 1024;
-const DRAINED_FOR: Duration = Duration::from_millis(20);
+const DRAIN_MAX_BYTES: usize = 16 * 1024;
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(20);
 /// In how many pieces it may come.
-const DRAINED_PIECES_MAX: usize = 64;
+const DRAIN_PIECES_MAX: usize = 64;
 /// A body may come in so many pieces (chunks, frames) however small; beyond them they must have
-/// [`PIECE_MIN`] bytes on average. Generators that write token by token stay within it up to some
+/// [`PIECE_MIN_BYTES`] bytes on average. Generators that write token by token stay within it up to some
 /// 40 KB.
 const PIECES_FREE: usize = 8 * 1024;
-const PIECE_MIN: usize = 16;
+const PIECE_MIN_BYTES: usize = 16;
 
 /// How long the news of a request may take when its connection has ended, on a busy machine too.
-const LOST_AFTER: Duration = Duration::from_millis(250);
+const LOST_REQUEST_GRACE: Duration = Duration::from_millis(250);
 
 /// How large a body may be.
 #[derive(Debug, Clone, Copy)]
@@ -64,25 +64,25 @@ pub(super) async fn exchange(
     let connection = capture_connection(&mut request);
     let response = tokio::select! {
         biased;
-        response = client.request(request) => response.map_err(|error| not_answered(&error, is_tls))?,
-        () = lost(connection) => return Err(unsent()),
+        response = client.request(request) => response.map_err(|error| no_answer_error(&error, is_tls))?,
+        () = wait_until_lost(connection) => return Err(unsent_error()),
     };
     let (head, body) = response.into_parts();
     *status = Some(head.status.as_u16());
     let is_reused = head.extensions.get().is_some_and(TrafficMeter::is_of_reused_connection);
     if head.status == StatusCode::REQUEST_TIMEOUT && is_reused {
-        return Err(timed_out_idle());
+        return Err(idle_timeout_error());
     }
     let head_bytes =
         head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     let pieces = BodyPieces::of(head.extensions.get(), head_bytes);
-    if head_bytes > HEADERS_MAX {
-        return Err(headers_too_large());
+    if head_bytes > HEADERS_MAX_BYTES {
+        return Err(headers_too_large_error());
     }
     let body = if answer::has_body(head.status, &head.headers)? {
-        read(body, &head.headers, room, memory, pieces, floods).await?
+        read_body(body, &head.headers, room, memory, pieces, floods).await?
     } else {
-        drain(body).await;
+        drain_body(body).await;
         Bytes::new()
     };
     Ok(UpstreamReply { status: head.status, headers: head.headers, body })
@@ -93,12 +93,12 @@ pub(super) async fn exchange(
 /// hyper hands a request to its connection through a channel, and may lose one that is sent in the
 /// very moment in which the connection ends (by GOAWAY): then nobody is left to answer it, and it
 /// would wait until its deadline. The pool may lend another connection meanwhile: that one counts.
-async fn lost(mut connection: CaptureConnection) {
+async fn wait_until_lost(mut connection: CaptureConnection) {
     loop {
         let lent = connection.wait_for_connection_metadata().await.as_ref().and_then(meter_of);
         let Some(meter) = lent else { return std::future::pending().await };
         meter.ended().await;
-        tokio::time::sleep(LOST_AFTER).await;
+        tokio::time::sleep(LOST_REQUEST_GRACE).await;
         let now = connection.connection_metadata().as_ref().and_then(meter_of);
         if now.is_some_and(|now| now.is_of_same_connection(&meter)) {
             return;
@@ -130,16 +130,16 @@ impl BodyPieces {
     /// One more, of so many bytes; `total` with it. Says what is wrong where they are too many.
     fn add(&mut self, bytes: usize, total: usize) -> Result<(), String> {
         self.count += 1;
-        if self.count <= PIECES_FREE + total / PIECE_MIN {
+        if self.count <= PIECES_FREE + total / PIECE_MIN_BYTES {
             if let Some(meter) = &self.meter {
                 meter.credit_piece(bytes);
             }
             return Ok(());
         }
         Err(format!(
-            "sent {} of its body in {} pieces, expected pieces of at least {PIECE_MIN} \
+            "sent {} of its body in {} pieces, expected pieces of at least {PIECE_MIN_BYTES} \
              bytes; hint: let it write through a buffer",
-            size(total),
+            format_size(total),
             self.count
         ))
     }
@@ -147,13 +147,13 @@ impl BodyPieces {
 
 /// The server is given up because it brings too little for the work that it is; it would be the
 /// same again.
-fn flood(detail: String) -> AttemptError {
-    AttemptError { retry: false, ..AttemptError::trouble(Reason::Incomplete, detail) }
+fn flood_error(detail: String) -> AttemptError {
+    AttemptError { retry: false, ..AttemptError::of_unhealthy_source(Reason::Incomplete, detail) }
 }
 
 /// The same, found and counted by its connection.
-fn flooded() -> AttemptError {
-    flood(
+fn flooded_connection_error() -> AttemptError {
+    flood_error(
         "sent too much that is no part of an answer (control frames, informational responses, \
          crumbs), so that its \
          connection was ended"
@@ -161,14 +161,14 @@ fn flooded() -> AttemptError {
     )
 }
 
-fn headers_too_large() -> AttemptError {
+fn headers_too_large_error() -> AttemptError {
     AttemptError::answered(
         Reason::TooLarge,
-        format!("sent more headers than the {} that are allowed", size(HEADERS_MAX)),
+        format!("sent more headers than the {} that are allowed", format_size(HEADERS_MAX_BYTES)),
     )
 }
 
-async fn read(
+async fn read_body(
     mut body: Incoming,
     headers: &HeaderMap,
     room: BodyLimit,
@@ -179,39 +179,39 @@ async fn read(
     let too_large = |met: String| {
         AttemptError::answered(
             Reason::TooLarge,
-            format!("{met}, allowed are {}", size(room.allowed)),
+            format!("{met}, allowed are {}", format_size(room.allowed)),
         )
     };
     let before = room.allowed - room.left;
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if let Some(bytes) = announced.filter(|bytes| *bytes > room.left) {
-        return Err(too_large(format!("announced {}", size(before.saturating_add(bytes)))));
+        return Err(too_large(format!("announced {}", format_size(before.saturating_add(bytes)))));
     }
     // What is announced is reserved at once, so that nobody waits for more with half a body in
     // memory, and none of it is copied as it grows.
     let mut reserved = ReservedBody { memory, bytes: 0 };
-    reserved.reach(announced.unwrap_or_default()).await?;
+    reserved.reserve_total(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default());
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ended_early(&error, text.len(), floods))?;
+        let frame = frame.map_err(|error| body_error(&error, text.len(), floods))?;
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         pieces.add(bytes, text.len() + bytes).map_err(|detail| {
             floods.inc();
-            flood(detail)
+            flood_error(detail)
         })?;
         let Ok(data) = frame.into_data() else { continue };
         if data.len() > room.left - text.len() {
             return Err(too_large(format!(
                 "sent {} so far",
-                size(before + text.len() + data.len())
+                format_size(before + text.len() + data.len())
             )));
         }
         let needed = text.len() + data.len();
         if needed > text.capacity() {
             let doubled =
                 needed.max(text.capacity() * 2).min(announced.unwrap_or(room.left)).max(needed);
-            reserved.reach(doubled).await?;
+            reserved.reserve_total(doubled).await?;
             text.reserve_exact(doubled - text.len());
         }
         text.extend_from_slice(&data);
@@ -221,27 +221,28 @@ async fn read(
     Ok(text.into())
 }
 
-fn ended_early(error: &hyper::Error, after: usize, floods: &Counter) -> AttemptError {
-    if Flooded::caused(error) {
-        return flooded();
+fn body_error(error: &hyper::Error, after: usize, floods: &Counter) -> AttemptError {
+    if Flooded::is_cause_of(error) {
+        return flooded_connection_error();
     }
-    match cause::<h2::Error>(error) {
+    match find_cause::<h2::Error>(error) {
         // Most likely its length is not the announced one.
         Some(error) if error.is_library() && error.is_reset() && is_protocol_error(error) => {
-            let detail = format!("the body contradicts what was announced, after {}", size(after));
-            AttemptError::trouble(Reason::Incomplete, detail)
+            let detail =
+                format!("the body contradicts what was announced, after {}", format_size(after));
+            AttemptError::of_unhealthy_source(Reason::Incomplete, detail)
         }
         Some(error) if error.is_library() => {
             // An empty or tiny frame too many, most likely.
             floods.inc();
-            flood(format!(
+            flood_error(format!(
                 "sent frames that HTTP/2 does not allow, after {} of its body",
-                size(after)
+                format_size(after)
             ))
         }
-        _ => AttemptError::trouble(
+        _ => AttemptError::of_unhealthy_source(
             Reason::Incomplete,
-            format!("the body ended early, after {}", size(after)),
+            format!("the body ended early, after {}", format_size(after)),
         ),
     }
 }
@@ -260,7 +261,7 @@ struct ReservedBody<'a> {
 
 impl ReservedBody<'_> {
     /// Reserves `bytes` in all.
-    async fn reach(&mut self, bytes: usize) -> Result<(), AttemptError> {
+    async fn reserve_total(&mut self, bytes: usize) -> Result<(), AttemptError> {
         let more = bytes.saturating_sub(self.bytes);
         self.memory.take(BODY_COPIES * more as u64).await.map_err(|_| AttemptError::no_memory())?;
         self.bytes += more;
@@ -280,45 +281,45 @@ impl Drop for ReservedBody<'_> {
 }
 
 /// Reads a little of a body that nobody wants; what does not end soon costs its connection instead.
-async fn drain(mut body: Incoming) {
+async fn drain_body(mut body: Incoming) {
     let all = async {
         let mut bytes = 0;
-        for _ in 0..DRAINED_PIECES_MAX {
+        for _ in 0..DRAIN_PIECES_MAX {
             let Some(Ok(frame)) = body.frame().await else { break };
             bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > DRAINED_MAX {
+            if bytes > DRAIN_MAX_BYTES {
                 break;
             }
         }
     };
     // A timeout is as good as an end: the status has been read.
-    let _ = tokio::time::timeout(DRAINED_FOR, all).await;
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, all).await;
 }
 
 /// A server may answer 408 to the request that it waited for on an idle connection, and close it
 /// (RFC 9110, section 15.5.9): the answer may have been on its way before our request was.
-fn timed_out_idle() -> AttemptError {
+fn idle_timeout_error() -> AttemptError {
     let resend = Resend::OnFreshConnection;
     AttemptError { resend, ..AttemptError::answered(Reason::Status, "answered 408, expected 200") }
 }
 
 /// Why no head of an answer came.
-fn not_answered(error: &legacy::Error, is_tls: bool) -> AttemptError {
-    if Flooded::caused(error) {
-        return flooded();
+fn no_answer_error(error: &legacy::Error, is_tls: bool) -> AttemptError {
+    if Flooded::is_cause_of(error) {
+        return flooded_connection_error();
     }
     if let Some(error) = ConnectError::cause_of(error) {
-        return not_connected(error);
+        return connect_error(error);
     }
-    let is_closed = cause::<hyper::Error>(error).is_some_and(hyper::Error::is_closed);
+    let is_closed = find_cause::<hyper::Error>(error).is_some_and(hyper::Error::is_closed);
     if error.is_connect() && is_closed && is_tls {
-        return not_connected(ConnectError::closed_unanswered());
+        return connect_error(ConnectError::closed_unanswered());
     }
-    if let Some(fault) = unprocessed(error) {
+    if let Some(fault) = unprocessed_error(error) {
         return fault;
     }
-    match cause::<hyper::Error>(error) {
-        Some(hyper) if hyper.is_parse_too_large() => headers_too_large(),
+    match find_cause::<hyper::Error>(error) {
+        Some(hyper) if hyper.is_parse_too_large() => headers_too_large_error(),
         Some(hyper) if hyper.is_parse() => {
             let detail = "sent what is no valid HTTP answer, expected 200";
             let resend = if is_of_reused_connection(error) {
@@ -326,26 +327,30 @@ fn not_answered(error: &legacy::Error, is_tls: bool) -> AttemptError {
             } else {
                 Resend::Never
             };
-            AttemptError { resend, ..AttemptError::trouble(Reason::Status, detail) }
+            AttemptError { resend, ..AttemptError::of_unhealthy_source(Reason::Status, detail) }
         }
-        _ if cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
-            let most = size(H2_HEADERS_MAX as usize);
+        _ if find_cause::<h2::Error>(error).is_some_and(h2::Error::is_library) => {
+            let most = format_size(H2_HEADERS_MAX as usize);
             let detail = format!(
                 "sent what is no valid HTTP/2 answer, or headers of more than {most}, expected 200"
             );
-            AttemptError { retry: false, ..AttemptError::trouble(Reason::Status, detail) }
+            AttemptError {
+                retry: false,
+                ..AttemptError::of_unhealthy_source(Reason::Status, detail)
+            }
         }
-        _ if error.is_connect() => {
-            AttemptError::trouble(Reason::Connect, "the connection broke while HTTP began on it")
-        }
-        _ => AttemptError::trouble(
+        _ if error.is_connect() => AttemptError::of_unhealthy_source(
+            Reason::Connect,
+            "the connection broke while HTTP began on it",
+        ),
+        _ => AttemptError::of_unhealthy_source(
             Reason::Status,
             "broke the connection off before it answered, expected 200",
         ),
     }
 }
 
-fn not_connected(error: ConnectError) -> AttemptError {
+fn connect_error(error: ConnectError) -> AttemptError {
     let reason = match error.kind {
         ConnectErrorKind::Connect => Reason::Connect,
         ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
@@ -354,39 +359,39 @@ fn not_connected(error: ConnectError) -> AttemptError {
     // A server that closes without a word may have been stopped in just that moment.
     let retry =
         matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
-    AttemptError { retry, ..AttemptError::trouble(reason, error.detail) }
+    AttemptError { retry, ..AttemptError::of_unhealthy_source(reason, error.detail) }
 }
 
 /// What happened, where the source says, or it is certain, that it did nothing with the request: it
 /// was never written, its stream was refused (RFC 9113, section 8.7), or it is above the last one
 /// that the server's GOAWAY says it looks at (section 6.8; h2 ends only those with that error).
-fn unprocessed(error: &legacy::Error) -> Option<AttemptError> {
-    if let Some(error) = cause::<h2::Error>(error) {
+fn unprocessed_error(error: &legacy::Error) -> Option<AttemptError> {
+    if let Some(error) = find_cause::<h2::Error>(error) {
         let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        return (error.is_remote() && (error.is_go_away() || is_refused)).then(refused);
+        return (error.is_remote() && (error.is_go_away() || is_refused)).then(refused_error);
     }
-    let Some(hyper) = cause::<hyper::Error>(error) else {
+    let Some(hyper) = find_cause::<hyper::Error>(error) else {
         // The pool's own: it lent a connection that had just ended, or gave another one up.
-        return Some(unsent());
+        return Some(unsent_error());
     };
     let is_http2 = error.connect_info().is_some_and(Connected::is_negotiated_h2);
     // hyper drops a request as "user" error that waits for a free stream when the connection ends.
-    (hyper.is_canceled() || hyper.is_closed() || (is_http2 && hyper.is_user())).then(unsent)
+    (hyper.is_canceled() || hyper.is_closed() || (is_http2 && hyper.is_user())).then(unsent_error)
 }
 
-fn refused() -> AttemptError {
+fn refused_error() -> AttemptError {
     let detail = "refused the request unprocessed (GOAWAY or REFUSED_STREAM), expected 200";
     AttemptError {
         resend: Resend::OnAnyConnection,
-        ..AttemptError::trouble(Reason::Status, detail)
+        ..AttemptError::of_unhealthy_source(Reason::Status, detail)
     }
 }
 
-fn unsent() -> AttemptError {
+fn unsent_error() -> AttemptError {
     let detail = "ended the connection before the request was sent, expected 200";
     AttemptError {
         resend: Resend::OnAnyConnection,
-        ..AttemptError::trouble(Reason::Status, detail)
+        ..AttemptError::of_unhealthy_source(Reason::Status, detail)
     }
 }
 
@@ -396,7 +401,7 @@ fn is_of_reused_connection(error: &legacy::Error) -> bool {
 }
 
 /// The error of type `E` that caused `error`, if one did.
-fn cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
+fn find_cause<'e, E: Error + 'static>(error: &'e (dyn Error + 'static)) -> Option<&'e E> {
     std::iter::successors(error.source(), |&error| error.source())
         .find_map(|error| error.downcast_ref())
 }

@@ -15,13 +15,13 @@ pub(super) const MAX_DEPTH: usize = 128;
 
 /// The text without a byte order mark (RFC 8259, section 8.1 lets a parser ignore one) and without
 /// white space around it, or what is wrong with it (in words and places, never in data).
-pub(super) fn checked(body: &Bytes) -> Result<Bytes, InvalidJson> {
-    let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error))?;
+pub(super) fn validate(body: &Bytes) -> Result<Bytes, InvalidJson> {
+    let text = std::str::from_utf8(body).map_err(|error| not_utf8_error(body, error))?;
     let (text, behind_mark) = match text.strip_prefix('\u{feff}') {
         Some(text) => (text, ", counted behind its byte order mark"),
         None => (text, ""),
     };
-    if let Some(at) = too_deep(text.as_bytes()) {
+    if let Some(at) = find_excess_depth(text.as_bytes()) {
         let detail =
             format!("the body is nested deeper than {MAX_DEPTH} levels, from byte {at} on");
         return Err(InvalidJson { detail, is_broken: false });
@@ -50,7 +50,7 @@ impl InvalidJson {
     }
 }
 
-fn not_utf8(body: &[u8], error: Utf8Error) -> InvalidJson {
+fn not_utf8_error(body: &[u8], error: Utf8Error) -> InvalidJson {
     if matches!(body, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         let detail = "the body begins with the byte order mark of UTF-16, expected UTF-8";
         return InvalidJson::broken(detail.to_owned());
@@ -60,7 +60,7 @@ fn not_utf8(body: &[u8], error: Utf8Error) -> InvalidJson {
 }
 
 /// Where the nesting passes [`MAX_DEPTH`], if it does. Brackets within strings do not count.
-fn too_deep(text: &[u8]) -> Option<usize> {
+fn find_excess_depth(text: &[u8]) -> Option<usize> {
     let mut depth = 0_usize;
     let mut bytes = text.iter().enumerate();
     let mut in_string = false;
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> Result<Bytes, String> {
-        checked(&Bytes::copy_from_slice(text.as_bytes())).map_err(|invalid| invalid.detail)
+        validate(&Bytes::copy_from_slice(text.as_bytes())).map_err(|invalid| invalid.detail)
     }
 
     #[test]
@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_utf_8_are_refused() {
-        let invalid = checked(&Bytes::from_static(b"\"a\xff\"")).unwrap_err();
+        let invalid = validate(&Bytes::from_static(b"\"a\xff\"")).unwrap_err();
         assert_eq!(invalid.detail, "the body is not UTF-8: byte 2 is the first that is not");
         for utf16 in [&b"\xff\xfe1\0"[..], b"\xfe\xff\x001"] {
-            let invalid = checked(&Bytes::copy_from_slice(utf16)).unwrap_err();
+            let invalid = validate(&Bytes::copy_from_slice(utf16)).unwrap_err();
             assert!(invalid.detail.contains("byte order mark of UTF-16, expected UTF-8"));
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             [("{\"a\":\"x", true), ("", true), ("no", true), (&*"[".repeat(1_000), false)]
         {
             let body = Bytes::copy_from_slice(text.as_bytes());
-            assert_eq!(checked(&body).unwrap_err().is_broken, is_broken, "{text:.9}");
+            assert_eq!(validate(&body).unwrap_err().is_broken, is_broken, "{text:.9}");
         }
     }
 

@@ -19,13 +19,15 @@ pub(super) enum NextPage {
 }
 
 /// What the `Link` headers say of a next page.
-pub(super) fn next(headers: &HeaderMap) -> NextPage {
+pub(super) fn next_page(headers: &HeaderMap) -> NextPage {
     let mut found = NextPage::None;
     for value in headers.get_all(LINK) {
-        let Some(links) = value.to_str().ok().and_then(parse) else { return NextPage::Unclear };
+        let Some(links) = value.to_str().ok().and_then(parse_links) else {
+            return NextPage::Unclear;
+        };
         for link in links {
             match &found {
-                _ if !link.next => {}
+                _ if !link.is_next => {}
                 NextPage::Reference(other) if *other != link.reference => return NextPage::Unclear,
                 _ => found = NextPage::Reference(link.reference),
             }
@@ -36,16 +38,16 @@ pub(super) fn next(headers: &HeaderMap) -> NextPage {
 
 /// Whether an answer says, readably or not, that it has a next page.
 pub(crate) fn has_next_page(headers: &HeaderMap) -> bool {
-    next(headers) != NextPage::None
+    next_page(headers) != NextPage::None
 }
 
 struct LinkValue {
     reference: String,
-    next: bool,
+    is_next: bool,
 }
 
 /// All links of one header value; `None` where its syntax is broken.
-fn parse(text: &str) -> Option<Vec<LinkValue>> {
+fn parse_links(text: &str) -> Option<Vec<LinkValue>> {
     let mut links = Vec::new();
     let mut rest = text.trim_start_matches([' ', '\t', ',']);
     while !rest.is_empty() {
@@ -55,7 +57,7 @@ fn parse(text: &str) -> Option<Vec<LinkValue>> {
             after = after.trim_start_matches([' ', '\t']);
             match after.strip_prefix(';') {
                 Some(parameters) => {
-                    let (name, value, left) = parameter(parameters)?;
+                    let (name, value, left) = parse_parameter(parameters)?;
                     // Only the first `rel` of a link counts (section 3.3).
                     if name.eq_ignore_ascii_case("rel") && relation.is_none() {
                         relation = Some(value);
@@ -69,14 +71,14 @@ fn parse(text: &str) -> Option<Vec<LinkValue>> {
         let next = relation.is_some_and(|all| {
             all.split_ascii_whitespace().any(|one| one.eq_ignore_ascii_case("next"))
         });
-        links.push(LinkValue { reference: reference.trim().to_owned(), next });
+        links.push(LinkValue { reference: reference.trim().to_owned(), is_next: next });
         rest = after.trim_start_matches([' ', '\t', ',']);
     }
     Some(links)
 }
 
 /// One parameter behind its semicolon: name, unquoted value, and what is left.
-fn parameter(text: &str) -> Option<(&str, String, &str)> {
+fn parse_parameter(text: &str) -> Option<(&str, String, &str)> {
     let text = text.trim_start_matches([' ', '\t']);
     let end = text.find(['=', ';', ',', ' ', '\t']).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
@@ -121,7 +123,7 @@ pub(super) fn resolve(
     let path_and_query = match local.strip_prefix("//") {
         Some(rest) => {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            if !same_authority(origin, authority) {
+            if !is_same_authority(origin, authority) {
                 return Err("leads to another server");
             }
             path
@@ -135,10 +137,10 @@ pub(super) fn resolve(
     let (path, query) = match path {
         "" if absolute => ("/".to_owned(), query),
         "" => (base_path.to_owned(), query.or(base_query)),
-        _ if path.starts_with('/') => (without_dots(path), query),
+        _ if path.starts_with('/') => (remove_dot_segments(path), query),
         _ => {
             let folder = base_path.rfind('/').map_or("/", |at| &base_path[..=at]);
-            (without_dots(&format!("{folder}{path}")), query)
+            (remove_dot_segments(&format!("{folder}{path}")), query)
         }
     };
     let target = query.map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
@@ -155,7 +157,7 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
 }
 
 /// Whether host and port are ours. User information is nobody's.
-fn same_authority(origin: &Uri, authority: &str) -> bool {
+fn is_same_authority(origin: &Uri, authority: &str) -> bool {
     let default_port = if origin.scheme_str() == Some("https") { 443 } else { 80 };
     let Ok(theirs) = authority.parse::<http::uri::Authority>() else { return false };
     let port = |given: Option<u16>| given.unwrap_or(default_port);
@@ -171,7 +173,7 @@ fn same_authority(origin: &Uri, authority: &str) -> bool {
 }
 
 /// RFC 3986, section 5.2.4.
-fn without_dots(path: &str) -> String {
+fn remove_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
@@ -210,10 +212,10 @@ mod tests {
             "<b>; rel=\"first prev\" , , <a>; title=\"a, b; rel=\\\"x\\\"\"; rel=\"last next\"",
             "<b>; rel=prev; rel=next, <a>; hidden; rel=next",
         ] {
-            assert_eq!(next(&headers(&[text])), NextPage::Reference("a".into()), "{text}");
+            assert_eq!(next_page(&headers(&[text])), NextPage::Reference("a".into()), "{text}");
         }
         assert_eq!(
-            next(&headers(&["<b>; rel=prev", "<a>; rel=next"])),
+            next_page(&headers(&["<b>; rel=prev", "<a>; rel=next"])),
             NextPage::Reference("a".into())
         );
     }
@@ -228,7 +230,7 @@ mod tests {
             "<a>; rel=prev; rel=next",
             "<a>; title=\"next\"",
         ] {
-            assert_eq!(next(&headers(&[text])), NextPage::None, "{text}");
+            assert_eq!(next_page(&headers(&[text])), NextPage::None, "{text}");
         }
     }
 
@@ -241,7 +243,7 @@ mod tests {
             "<a> rel=next",
             "<a>; rel=next, <b>; rel=next",
         ] {
-            assert_eq!(next(&headers(&[text])), NextPage::Unclear, "{text}");
+            assert_eq!(next_page(&headers(&[text])), NextPage::Unclear, "{text}");
         }
     }
 

@@ -108,7 +108,7 @@ impl SourcesMetrics {
         self.floods.get_or_create_owned(&SourceLabels { source: source.to_owned() })
     }
 
-    pub(super) fn of(&self, source: &str) -> ClientMetrics {
+    pub(super) fn for_source(&self, source: &str) -> ClientMetrics {
         let source = source.to_owned();
         let result = |result| {
             self.requests.get_or_create_owned(&ResultLabels { source: source.clone(), result })
@@ -169,7 +169,7 @@ pub(super) struct ClientMetrics {
 
 impl ClientMetrics {
     /// Counts a question that was answered; `missing`: by a 404 that has a meaning.
-    pub(super) fn count(&self, answer: &SourceAnswer, missing: bool) {
+    pub(super) fn count_answer(&self, answer: &SourceAnswer, missing: bool) {
         match answer {
             _ if missing => self.missing.inc(),
             SourceAnswer::NotFound => self.missing.inc(),
@@ -189,22 +189,22 @@ impl ClientMetrics {
 
 /// Counts one request in, and out when it is dropped.
 #[derive(Debug)]
-pub(super) struct InFlight<'a> {
+pub(super) struct InflightGuard<'a> {
     gauge: &'a Gauge,
-    own: &'a AtomicU64,
+    inflight: &'a AtomicU64,
 }
 
-impl<'a> InFlight<'a> {
+impl<'a> InflightGuard<'a> {
     pub(super) fn new(gauge: &'a Gauge, own: &'a AtomicU64) -> Self {
         gauge.inc();
         own.fetch_add(1, Ordering::Relaxed);
-        Self { gauge, own }
+        Self { gauge, inflight: own }
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for InflightGuard<'_> {
     fn drop(&mut self) {
         self.gauge.dec();
-        self.own.fetch_sub(1, Ordering::Relaxed);
+        self.inflight.fetch_sub(1, Ordering::Relaxed);
     }
 }

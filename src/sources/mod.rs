@@ -63,7 +63,7 @@ pub struct SharedSources {
     /// The counters of this module.
     pub metrics: SourcesMetrics,
     /// `--record` or `--replay`.
-    pub tape: Recording,
+    pub recording: Recording,
 }
 
 /// One request to a source.
@@ -72,7 +72,7 @@ pub struct PartRequest<'a> {
     /// The rendered path and query.
     pub target: &'a PathAndQuery,
     /// The part to confirm: its strong `ETag` goes out as `If-None-Match`.
-    pub known: Option<&'a Part>,
+    pub known_part: Option<&'a Part>,
     /// Send `Cache-Control: no-cache` (snapshot rounds, a consumer's `no-cache`).
     pub no_cache: bool,
     /// When the dataset must be complete.

@@ -26,7 +26,7 @@ impl Outstanding {
     }
 
     /// Returns once there are none.
-    pub async fn none(&self) {
+    pub async fn wait_for_none(&self) {
         loop {
             let notified = self.none_left.notified();
             if self.requests.load(Ordering::SeqCst) == 0 {

@@ -17,8 +17,8 @@ use super::link_header;
 pub(super) struct PageLoop<'a> {
     origin: &'a Uri,
     limit: NonZeroU32,
-    at: PathAndQuery,
-    seen: HashSet<PathAndQuery>,
+    current: PathAndQuery,
+    visited: HashSet<PathAndQuery>,
     texts: Vec<Bytes>,
 }
 
@@ -27,14 +27,14 @@ impl<'a> PageLoop<'a> {
         Self {
             origin,
             limit: max_pages,
-            at: first.clone(),
-            seen: HashSet::from([first.clone()]),
+            current: first.clone(),
+            visited: HashSet::from([first.clone()]),
             texts: Vec::new(),
         }
     }
 
     /// Takes a page's text, which has to be an array.
-    pub(super) fn add(&mut self, text: Bytes) -> Result<(), AttemptError> {
+    pub(super) fn add_page(&mut self, text: Bytes) -> Result<(), AttemptError> {
         let page = self.texts.len() + 1;
         if text.first() != Some(&b'[') {
             let detail = format!("page {page} is no array, which `pages: follow` expects");
@@ -49,7 +49,7 @@ impl<'a> PageLoop<'a> {
     }
 
     /// Turns to the page that `reference` names, seen from the last one.
-    pub(super) fn turn(&mut self, reference: &str) -> Result<&PathAndQuery, AttemptError> {
+    pub(super) fn next_target(&mut self, reference: &str) -> Result<&PathAndQuery, AttemptError> {
         let page = self.texts.len();
         let incomplete = |detail: String| AttemptError::answered(Reason::Incomplete, detail);
         if page >= self.limit.get() as usize {
@@ -57,19 +57,20 @@ impl<'a> PageLoop<'a> {
                 "has more than the {page} pages that `max_pages` allows"
             )));
         }
-        self.at = link_header::resolve(self.origin, &self.at, reference).map_err(|problem| {
-            incomplete(format!("the `Link` of page {page} {problem}, expected the same origin"))
-        })?;
-        if !self.seen.insert(self.at.clone()) {
+        self.current =
+            link_header::resolve(self.origin, &self.current, reference).map_err(|problem| {
+                incomplete(format!("the `Link` of page {page} {problem}, expected the same origin"))
+            })?;
+        if !self.visited.insert(self.current.clone()) {
             return Err(incomplete(format!(
                 "the `Link` of page {page} leads back to a page that was read already"
             )));
         }
-        Ok(&self.at)
+        Ok(&self.current)
     }
 
     /// All elements in one array. A single page stays as it came.
-    pub(super) fn joined(mut self) -> Bytes {
+    pub(super) fn join(mut self) -> Bytes {
         if self.texts.len() == 1 {
             return self.texts.swap_remove(0);
         }
@@ -97,9 +98,9 @@ mod tests {
         let origin = Uri::from_static("http://a.b");
         let mut pages = PageLoop::new(&origin, &PathAndQuery::from_static("/"), NonZeroU32::MAX);
         for text in texts {
-            pages.add((*text).into()).unwrap();
+            pages.add_page((*text).into()).unwrap();
         }
-        pages.joined()
+        pages.join()
     }
 
     #[test]

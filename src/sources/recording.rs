@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Reason;
 use super::answer::{self, UpstreamReply};
-use super::attempt_error::{AttemptError, size};
+use super::attempt_error::{AttemptError, format_size};
 use super::exchange::BodyLimit;
 
 /// The most files that one source records; answers to further targets are counted, not written.
@@ -44,14 +44,14 @@ impl Recording {
     pub fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Off => Ok(()),
-            Self::Record(folder) => make(folder),
+            Self::Record(folder) => create_private_folder(folder),
             Self::Replay(folder) => fs::read_dir(folder).map(drop),
         }
     }
 }
 
 /// For its owner only: what is recorded is personal data.
-fn make(folder: &Path) -> io::Result<()> {
+fn create_private_folder(folder: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -106,11 +106,11 @@ impl Recorder {
             source: self.source.to_string(),
             url: format!("{}{target}", self.origin),
             status: reply.status.as_u16(),
-            headers: written(&reply.headers),
+            headers: recordable_headers(&reply.headers),
             body: String::from_utf8(reply.body.to_vec()).unwrap_or_default(),
         };
         let files = Arc::clone(&self.files);
-        tokio::task::spawn_blocking(move || write(&path, &recording, &files))
+        tokio::task::spawn_blocking(move || write_recording(&path, &recording, &files))
             .await
             .map_err(io::Error::other)?
     }
@@ -122,7 +122,7 @@ impl Recorder {
         condition: Option<&HeaderValue>,
         room: BodyLimit,
     ) -> Result<UpstreamReply, AttemptError> {
-        let unasked = |detail: &str| AttemptError::unasked(Reason::Connect, detail);
+        let unasked = |detail: &str| AttemptError::inconclusive(Reason::Connect, detail);
         let text = match tokio::fs::read(self.path(target)).await {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -138,7 +138,7 @@ impl Recorder {
             serde_json::from_slice(&text).map_err(|_| unasked("its recording is broken"))?;
         let status = StatusCode::from_u16(recording.status)
             .map_err(|_| unasked("its recording has no valid status"))?;
-        let headers = read_back(&recording.headers);
+        let headers = parse_headers(&recording.headers);
         if status == StatusCode::OK && condition.is_some() && headers.get(ETAG) == condition {
             return Ok(UpstreamReply {
                 status: StatusCode::NOT_MODIFIED,
@@ -150,7 +150,7 @@ impl Recorder {
         if recording.body.len() > room.left {
             return Err(AttemptError::answered(
                 Reason::TooLarge,
-                format!("the recording is larger than {}", size(room.allowed)),
+                format!("the recording is larger than {}", format_size(room.allowed)),
             ));
         }
         Ok(UpstreamReply { status, headers, body: recording.body.into() })
@@ -164,23 +164,23 @@ impl Recorder {
     }
 }
 
-fn written(headers: &HeaderMap) -> Vec<(String, String)> {
+fn recordable_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     // A cookie is a credential, and no answer's meaning hangs on one.
     let kept = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
     kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
 }
 
-fn read_back(headers: &[(String, String)]) -> HeaderMap {
+fn parse_headers(headers: &[(String, String)]) -> HeaderMap {
     let parse = |(name, value): &(String, String)| {
         Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
     };
     headers.iter().filter_map(parse).collect()
 }
 
-fn write(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Result<()> {
+fn write_recording(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    make(folder)?;
+    create_private_folder(folder)?;
     if !path.exists() && files.fetch_add(1, Ordering::Relaxed) >= FILES_MAX {
         files.fetch_sub(1, Ordering::Relaxed);
         return Err(io::Error::other(format!(
@@ -188,7 +188,7 @@ fn write(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Re
         )));
     }
     let aside = folder.join(format!(".{:032x}.tmp", fastrand::u128(..)));
-    let result = write_aside(&aside, recording).and_then(|()| fs::rename(&aside, path));
+    let result = write_temporary(&aside, recording).and_then(|()| fs::rename(&aside, path));
     if result.is_err() {
         // The first error is the one to tell; what is left over of a full disk is only untidy.
         let _ = fs::remove_file(&aside);
@@ -196,7 +196,7 @@ fn write(path: &Path, recording: &RecordedAnswer, files: &AtomicUsize) -> io::Re
     result
 }
 
-fn write_aside(aside: &Path, recording: &RecordedAnswer) -> io::Result<()> {
+fn write_temporary(aside: &Path, recording: &RecordedAnswer) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
     file.write_all(&serde_json::to_vec_pretty(recording)?)
 }

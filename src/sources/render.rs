@@ -45,16 +45,17 @@ pub fn render<'p>(
         match piece {
             UrlPiece::Literal(text) => target.push_str(text),
             UrlPiece::Key => {
-                append(&mut target, key).map_err(|found| unsafe_value("key", found))?;
+                append_encoded(&mut target, key).map_err(|found| unsafe_value("key", found))?;
             }
             UrlPiece::Part { source: needed, path } => {
                 let (name, part) = part(*needed);
                 let reference = || format!("{name}.{}", path.join("."));
                 let value = part
                     .ok_or("has no part to come from")
-                    .and_then(|part| scalar(&part.json, path));
+                    .and_then(|part| find_scalar(&part.json, path));
                 let value = value.map_err(|found| refused(&reference(), found))?;
-                append(&mut target, &value).map_err(|found| unsafe_value(&reference(), found))?;
+                append_encoded(&mut target, &value)
+                    .map_err(|found| unsafe_value(&reference(), found))?;
             }
         }
     }
@@ -72,7 +73,7 @@ pub fn render<'p>(
     }
 }
 
-fn append(target: &mut String, value: &str) -> Result<(), &'static str> {
+fn append_encoded(target: &mut String, value: &str) -> Result<(), &'static str> {
     check_value(value)?;
     if value.len() > TARGET_MAX {
         return Err("is longer than 8000 bytes");
@@ -91,15 +92,15 @@ fn joins_to_dot_part(target: &str) -> bool {
 
 /// The scalar at `path` in a valid JSON text, as it goes into a URL: strings unescaped, numbers as
 /// written.
-fn scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static str> {
+fn find_scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static str> {
     let mut here = std::str::from_utf8(json).map_err(|_| "is in a part that is no JSON")?;
     for name in path {
-        here = match kind(here) {
-            "is an object" => member(here, name)?.ok_or("is missing")?,
-            other => return Err(within(other)),
+        here = match describe_kind(here) {
+            "is an object" => find_member(here, name)?.ok_or("is missing")?,
+            other => return Err(describe_dead_end(other)),
         };
     }
-    match kind(here) {
+    match describe_kind(here) {
         "is a string" => serde_json::from_str::<String>(here)
             .map(Cow::Owned)
             .map_err(|_| "is a string that is no Unicode"),
@@ -109,7 +110,7 @@ fn scalar<'j>(json: &'j [u8], path: &[String]) -> Result<Cow<'j, str>, &'static 
 }
 
 /// What a JSON text is, by its first byte.
-fn kind(json: &str) -> &'static str {
+fn describe_kind(json: &str) -> &'static str {
     match json.as_bytes().first() {
         Some(b'{') => "is an object",
         Some(b'[') => "is an array",
@@ -120,7 +121,7 @@ fn kind(json: &str) -> &'static str {
     }
 }
 
-fn within(kind: &'static str) -> &'static str {
+fn describe_dead_end(kind: &'static str) -> &'static str {
     match kind {
         "is an array" => "leads into an array",
         "is null" => "leads into a null",
@@ -129,7 +130,7 @@ fn within(kind: &'static str) -> &'static str {
 }
 
 /// A member of an object. Of duplicates the last one counts, as in jq.
-fn member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static str> {
+fn find_member<'j>(object: &'j str, name: &str) -> Result<Option<&'j str>, &'static str> {
     struct WantedMember<'n>(&'n str);
     impl<'j> Visitor<'j> for WantedMember<'_> {
         type Value = Option<&'j RawValue>;

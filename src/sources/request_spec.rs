@@ -33,10 +33,10 @@ pub(super) struct RequestSpec<'a> {
     pub(super) no_cache: bool,
     /// To be sent on a connection of its own.
     pub(super) fresh_connection: bool,
-    pub(super) room: BodyLimit,
+    pub(super) body_limit: BodyLimit,
     pub(super) deadline: Instant,
     /// From when on there was time to ask.
-    pub(super) since: Instant,
+    pub(super) started_at: Instant,
     pub(super) trace: &'a TraceContext,
     pub(super) memory: &'a WorkMemory,
     pub(super) outstanding: &'a Outstanding,
@@ -55,7 +55,7 @@ pub(super) fn base_headers(fixed: &HeaderMap) -> HeaderMap {
 }
 
 /// The request for `question`, whose answer is of use for `left` more.
-pub(super) fn request(
+pub(super) fn build_request(
     origin: &Uri,
     base: &HeaderMap,
     question: RequestSpec<'_>,
@@ -67,8 +67,9 @@ pub(super) fn request(
     uri.path_and_query = Some(question.target.clone());
     // The origin was checked with the file, the target when it was rendered: together they are a
     // URL.
-    *request.uri_mut() = Uri::from_parts(uri)
-        .map_err(|_| AttemptError::unasked(Reason::Connect, "its URL cannot be put together"))?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| {
+        AttemptError::inconclusive(Reason::Connect, "its URL cannot be put together")
+    })?;
     let headers = request.headers_mut();
     headers.clone_from(base);
     headers.insert(DEADLINE_MS, u64::try_from(left.as_millis()).unwrap_or(u64::MAX).into());

@@ -51,11 +51,11 @@ pub(super) struct Backoff(ExponentialBackoff);
 
 impl Backoff {
     pub(super) fn new(retries: u32) -> Self {
-        Self(steps(retries as usize))
+        Self(exponential_backoff(retries as usize))
     }
 
     /// When to ask again after `fault`; `None` where it is final or would pass the deadline.
-    pub(super) fn after(
+    pub(super) fn next_attempt_at(
         &mut self,
         fault: &AttemptError,
         now: Instant,
@@ -67,7 +67,7 @@ impl Backoff {
     }
 }
 
-fn steps(count: usize) -> ExponentialBackoff {
+fn exponential_backoff(count: usize) -> ExponentialBackoff {
     let steps =
         ExponentialBuilder::new().with_min_delay(Duration::from_millis(10)).with_factor(2.0);
     steps.with_max_delay(Duration::from_millis(250)).with_max_times(count).build()
@@ -77,37 +77,37 @@ fn steps(count: usize) -> ExponentialBackoff {
 #[derive(Debug)]
 pub(super) struct ResendAllowance {
     left: usize,
-    pauses: ExponentialBackoff,
+    backoff: ExponentialBackoff,
 }
 
 /// How it is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Resending {
+pub(super) struct ResendPlan {
     pub(super) at: Instant,
     pub(super) on_fresh_connection: bool,
 }
 
 impl ResendAllowance {
     pub(super) fn new() -> Self {
-        Self { left: RESENDS_MAX, pauses: steps(RESENDS_MAX) }
+        Self { left: RESENDS_MAX, backoff: exponential_backoff(RESENDS_MAX) }
     }
 
     /// How to send it again after `fault`; `None` where that is for the budget to decide.
-    pub(super) fn after(
+    pub(super) fn plan_resend(
         &mut self,
         fault: &AttemptError,
         now: Instant,
         deadline: Instant,
-    ) -> Option<Resending> {
+    ) -> Option<ResendPlan> {
         if self.left == 0 {
             return None;
         }
         let resending = match fault.resend {
             Resend::Never => return None,
-            Resend::OnFreshConnection => Resending { at: now, on_fresh_connection: true },
+            Resend::OnFreshConnection => ResendPlan { at: now, on_fresh_connection: true },
             Resend::OnAnyConnection => {
-                let at = now + self.pauses.next()?.mul_f64(fastrand::f64());
-                Resending { at, on_fresh_connection: self.left == 1 }
+                let at = now + self.backoff.next()?.mul_f64(fastrand::f64());
+                ResendPlan { at, on_fresh_connection: self.left == 1 }
             }
         };
         // Behind a fresh connection there is no other cause left than the source itself.
@@ -127,7 +127,7 @@ mod tests {
         let retry_after = retry_after.map(Duration::from_millis);
         AttemptError {
             retry_after,
-            ..AttemptError::trouble(Reason::Status, "answered 503, expected 200")
+            ..AttemptError::of_unhealthy_source(Reason::Status, "answered 503, expected 200")
         }
     }
 
@@ -138,10 +138,10 @@ mod tests {
         for _ in 0..100 {
             let mut pauses = Backoff::new(7);
             for bound in [10, 20, 40, 80, 160, 250, 250] {
-                let pause = pauses.after(&fault(None), now, deadline).unwrap() - now;
+                let pause = pauses.next_attempt_at(&fault(None), now, deadline).unwrap() - now;
                 assert!(pause <= Duration::from_millis(bound), "{pause:?} of {bound} ms");
             }
-            assert_eq!(pauses.after(&fault(None), now, deadline), None);
+            assert_eq!(pauses.next_attempt_at(&fault(None), now, deadline), None);
         }
     }
 
@@ -150,10 +150,10 @@ mod tests {
         let now = Instant::now();
         let deadline = now + Duration::from_secs(2);
         assert!(
-            Backoff::new(1).after(&fault(Some(1_000)), now, deadline).unwrap()
+            Backoff::new(1).next_attempt_at(&fault(Some(1_000)), now, deadline).unwrap()
                 >= now + Duration::from_secs(1)
         );
-        assert_eq!(Backoff::new(1).after(&fault(Some(2_000)), now, deadline), None);
+        assert_eq!(Backoff::new(1).next_attempt_at(&fault(Some(2_000)), now, deadline), None);
     }
 
     #[test]
@@ -164,24 +164,28 @@ mod tests {
         let garbage = AttemptError { resend: Resend::OnFreshConnection, ..fault(None) };
         let mut resends = ResendAllowance::new();
         let fresh: Vec<_> = (0..RESENDS_MAX)
-            .map(|_| resends.after(&refused, now, deadline).unwrap().on_fresh_connection)
+            .map(|_| resends.plan_resend(&refused, now, deadline).unwrap().on_fresh_connection)
             .collect();
         assert_eq!(fresh, [false, false, true]);
-        assert_eq!(resends.after(&refused, now, deadline), None);
-        assert_eq!(resends.after(&garbage, now, deadline), None);
+        assert_eq!(resends.plan_resend(&refused, now, deadline), None);
+        assert_eq!(resends.plan_resend(&garbage, now, deadline), None);
         let mut resends = ResendAllowance::new();
-        let at_once = Resending { at: now, on_fresh_connection: true };
-        assert_eq!(resends.after(&garbage, now, deadline), Some(at_once));
-        assert_eq!(resends.after(&refused, now, deadline), None);
-        assert_eq!(ResendAllowance::new().after(&garbage, now, now), None, "never at the deadline");
-        assert_eq!(ResendAllowance::new().after(&fault(None), now, deadline), None);
+        let at_once = ResendPlan { at: now, on_fresh_connection: true };
+        assert_eq!(resends.plan_resend(&garbage, now, deadline), Some(at_once));
+        assert_eq!(resends.plan_resend(&refused, now, deadline), None);
+        assert_eq!(
+            ResendAllowance::new().plan_resend(&garbage, now, now),
+            None,
+            "never at the deadline"
+        );
+        assert_eq!(ResendAllowance::new().plan_resend(&fault(None), now, deadline), None);
     }
 
     #[test]
     fn what_would_fail_again_is_not_retried() {
         let now = Instant::now();
         let last = AttemptError::answered(Reason::Status, "answered 404, expected 200");
-        assert_eq!(Backoff::new(3).after(&last, now, now + Duration::from_secs(9)), None);
+        assert_eq!(Backoff::new(3).next_attempt_at(&last, now, now + Duration::from_secs(9)), None);
     }
 
     #[test]

@@ -30,14 +30,14 @@ impl SharedBreaker {
     }
 
     /// How long a request would be refused, without taking the place of a probe.
-    pub(super) fn refuses(&self) -> Option<Duration> {
-        self.lock().refuses(Instant::now())
+    pub(super) fn refusal_wait(&self) -> Option<Duration> {
+        self.lock().refusal_wait(Instant::now())
     }
 
     /// Lets one request pass, or says how long to wait.
     pub(super) fn admit(&self) -> Result<Permit<'_>, Duration> {
         let admission = self.lock().admit(Instant::now())?;
-        Ok(Permit { gate: self, admission: Some(admission) })
+        Ok(Permit { breaker: self, admission: Some(admission) })
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -83,14 +83,14 @@ impl Drop for SharedBreaker {
 /// The permission for one request; dropped without a report, it was cancelled.
 #[derive(Debug)]
 pub(super) struct Permit<'a> {
-    gate: &'a SharedBreaker,
+    breaker: &'a SharedBreaker,
     admission: Option<Admission>,
 }
 
 impl Permit<'_> {
     pub(super) fn report(mut self, health: AttemptHealth) {
         if let Some(admission) = self.admission.take() {
-            self.gate.settle(admission, health);
+            self.breaker.settle(admission, health);
         }
     }
 }
@@ -98,7 +98,7 @@ impl Permit<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if let Some(admission) = self.admission.take() {
-            self.gate.settle(admission, AttemptHealth::Unknown);
+            self.breaker.settle(admission, AttemptHealth::Unknown);
         }
     }
 }
@@ -108,26 +108,26 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::sources::breaker::IN_A_ROW;
+    use crate::sources::breaker::FAILURES_IN_A_ROW;
 
     #[test]
     fn a_dropped_probe_leaves_its_place_and_the_gauge_follows_the_breaker() {
         let gauge = Gauge::default();
         let gate = SharedBreaker::new("orders".into(), gauge.clone());
-        for _ in 0..IN_A_ROW {
+        for _ in 0..FAILURES_IN_A_ROW {
             gate.admit().unwrap().report(AttemptHealth::Unhealthy);
         }
         assert_eq!((gate.admit().is_err(), gauge.get()), (true, 1));
         // The same again, a minute ago: its time is over.
         let past = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
         let mut breaker = Breaker::new(past, fastrand::Rng::with_seed(1));
-        for _ in 0..IN_A_ROW {
+        for _ in 0..FAILURES_IN_A_ROW {
             let admission = breaker.admit(past).unwrap();
             breaker.settle(admission, AttemptHealth::Unhealthy, past);
         }
         *gate.lock() = breaker;
         let probe = gate.admit().unwrap();
-        assert!(gate.admit().is_err() && gate.refuses().is_some());
+        assert!(gate.admit().is_err() && gate.refusal_wait().is_some());
         drop(probe);
         let probe = gate.admit().unwrap();
         assert_eq!(gauge.get(), 1);
@@ -139,7 +139,7 @@ mod tests {
     fn a_gate_that_goes_while_open_takes_its_count_along() {
         let gauge = Gauge::default();
         let gate = SharedBreaker::new("orders".into(), gauge.clone());
-        for _ in 0..IN_A_ROW {
+        for _ in 0..FAILURES_IN_A_ROW {
             gate.admit().unwrap().report(AttemptHealth::Unhealthy);
         }
         drop(gate);

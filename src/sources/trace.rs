@@ -2,12 +2,12 @@
 //!
 //! Source: <https://www.w3.org/TR/trace-context/>, section 3. What does not parse begins a new
 //! trace; `tracestate` is passed on only with a `traceparent` that parses, and only up to
-//! [`STATE_MAX`] bytes.
+//! [`TRACESTATE_MAX_BYTES`] bytes.
 
 use http::{HeaderMap, HeaderValue};
 
 /// The longest `tracestate` passed on (section 3.3.1.5 asks for at least this).
-const STATE_MAX: usize = 512;
+const TRACESTATE_MAX_BYTES: usize = 512;
 
 /// The trace a request belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct TraceContext {
     /// The sampled flag.
     pub sampled: bool,
     /// `tracestate`, passed on as it came (at most 512 bytes).
-    pub state: Option<String>,
+    pub tracestate: Option<String>,
 }
 
 impl TraceContext {
@@ -33,7 +33,7 @@ impl TraceContext {
             parent_id: None,
             span_id: Self::random_span_id(),
             sampled: false,
-            state: None,
+            tracestate: None,
         }
     }
 
@@ -41,11 +41,18 @@ impl TraceContext {
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let mut parents = headers.get_all("traceparent").iter();
         let (Some(parent), None) = (parents.next(), parents.next()) else { return Self::fresh() };
-        let Some((trace_id, parent_id, sampled)) = parent.to_str().ok().and_then(parse) else {
+        let Some((trace_id, parent_id, sampled)) = parent.to_str().ok().and_then(parse_traceparent)
+        else {
             return Self::fresh();
         };
         let span_id = Self::random_span_id();
-        Self { trace_id, parent_id: Some(parent_id), span_id, sampled, state: state(headers) }
+        Self {
+            trace_id,
+            parent_id: Some(parent_id),
+            span_id,
+            sampled,
+            tracestate: join_tracestate(headers),
+        }
     }
 
     /// The trace id as 32 hexadecimal digits.
@@ -67,13 +74,13 @@ impl TraceContext {
 
     /// The `tracestate` to send, if there is one.
     pub fn tracestate(&self) -> Option<HeaderValue> {
-        self.state.as_deref().and_then(|state| HeaderValue::from_str(state).ok())
+        self.tracestate.as_deref().and_then(|state| HeaderValue::from_str(state).ok())
     }
 }
 
 /// Trace, parent and sampled flag of a `traceparent`; of a version above 00 what version 00 has of
 /// it (section 3.2.4).
-fn parse(text: &str) -> Option<(u128, u64, bool)> {
+fn parse_traceparent(text: &str) -> Option<(u128, u64, bool)> {
     let hex = |range: std::ops::Range<usize>| {
         let part = text.get(range)?;
         part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(part)
@@ -97,11 +104,11 @@ fn parse(text: &str) -> Option<(u128, u64, bool)> {
 
 /// All `tracestate` headers as one, unless it is empty, longer than we pass on, or no visible
 /// ASCII.
-fn state(headers: &HeaderMap) -> Option<String> {
+fn join_tracestate(headers: &HeaderMap) -> Option<String> {
     let lists: Option<Vec<_>> =
         headers.get_all("tracestate").iter().map(|value| value.to_str().ok()).collect();
     let joined = lists?.join(",");
-    (!joined.trim().is_empty() && joined.len() <= STATE_MAX).then_some(joined)
+    (!joined.trim().is_empty() && joined.len() <= TRACESTATE_MAX_BYTES).then_some(joined)
 }
 
 #[cfg(test)]
@@ -123,7 +130,7 @@ mod tests {
         assert_eq!(trace.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
         assert_eq!(trace.parent_id, Some(0x00f0_67aa_0ba9_02b7));
         assert!(trace.sampled && trace.span_id != 0);
-        assert_eq!(trace.state.as_deref(), Some("a=1"));
+        assert_eq!(trace.tracestate.as_deref(), Some("a=1"));
         assert_eq!(trace.traceparent(1), "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000001-01");
     }
 
@@ -147,7 +154,7 @@ mod tests {
                 ("traceparent", bad),
                 ("tracestate", "a=1"),
             ]));
-            assert_eq!((trace.parent_id, trace.state), (None, None), "{bad}");
+            assert_eq!((trace.parent_id, trace.tracestate), (None, None), "{bad}");
             assert_ne!(trace.trace_id, 0);
         }
     }
@@ -177,7 +184,7 @@ mod tests {
                 ("traceparent", PARENT),
                 ("tracestate", &state),
             ]));
-            assert_eq!(trace.state.is_some(), kept, "{length}");
+            assert_eq!(trace.tracestate.is_some(), kept, "{length}");
         }
     }
 }

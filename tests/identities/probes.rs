@@ -1,7 +1,7 @@
 //! What `bfb doctor` asks of a server: handshakes only.
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::{ConnectErrorKind, ProbeRefusal, inspect, refuses_without_certificate};
+use bfb::identity::{ConnectErrorKind, ProbeRefusal, inspect, probe_without_certificate};
 
 use super::recorder::Recorder;
 use super::{TLS12, TLS13};
@@ -18,14 +18,13 @@ async fn whether_a_server_demands_a_certificate_is_found_by_trying_without() {
             (Asks::Never, ProbeRefusal::AcceptsWithout),
         ] {
             let mut server = Recorder::start(pki.server_speaking(asks, &[version])).await;
-            let met =
-                refuses_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
+            let met = probe_without_certificate(&server.uri(), &identity, &expected(), TLS12).await;
             assert_eq!(met, Ok(answer), "{asks:?} {version:?}");
             assert_eq!(server.next_connection().await.bytes, b"");
         }
     }
     let server = Recorder::start(pki.stranger(&profile())).await;
-    let met = refuses_without_certificate(&server.uri(), &identity, &expected(), TLS13).await;
+    let met = probe_without_certificate(&server.uri(), &identity, &expected(), TLS13).await;
     assert_eq!(met.unwrap_err().kind, ConnectErrorKind::Tls);
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bfb::identity::issue::{Leaf, Validity};
-use bfb::identity::{Identity, IdentityMetrics, follow};
+use bfb::identity::{Identity, IdentityMetrics, follow_files};
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -28,7 +28,7 @@ impl FollowedIdentity {
         let (sender, current) = watch::channel(pki.identity());
         let metrics = IdentityMetrics::default();
         let mut task = JoinSet::new();
-        task.spawn(follow(pki.paths(), sender, metrics.clone()));
+        task.spawn(follow_files(pki.paths(), sender, metrics.clone()));
         Self { current, metrics, _task: task }
     }
 

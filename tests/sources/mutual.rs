@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
+use bfb::identity::issue::{Authority, IssuedCertificate, Leaf, Validity};
 use bfb::identity::{Identity, IdentityPaths};
 use bfb::sources::{BreakerState, Reason, SourceAnswer};
 use http::Version;
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// The same with this certificate.
-    fn server_of(&self, leaf: &Issued, alpn: &[&str]) -> Arc<ServerConfig> {
+    fn server_of(&self, leaf: &IssuedCertificate, alpn: &[&str]) -> Arc<ServerConfig> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_slice(self.authority.ca_pem().as_bytes()).unwrap())
@@ -87,7 +87,7 @@ fn identity(authority: &Authority, paths: &IdentityPaths, generation: u64) -> Ar
 
 fn config(
     builder: rustls::ConfigBuilder<ServerConfig, rustls::server::WantsServerCert>,
-    leaf: &Issued,
+    leaf: &IssuedCertificate,
     alpn: &[&str],
 ) -> Arc<ServerConfig> {
     let chain = vec![CertificateDer::from_pem_slice(leaf.cert_pem.as_bytes()).unwrap()];

@@ -20,7 +20,8 @@ async fn a_request_says_who_asks_for_what_until_when() {
             source.timeout = Some(Duration::from_mins(1));
         })
         .client();
-    let trace = TraceContext { sampled: true, state: Some("a=1".into()), ..TraceContext::fresh() };
+    let trace =
+        TraceContext { sampled: true, tracestate: Some("a=1".into()), ..TraceContext::fresh() };
     let within = Duration::from_mins(2);
     let asked = TestRequest { no_cache: true, trace: trace.clone(), within, ..default_request() };
     let (answer, attempts) = asked.of(&client, "/customers/42?x=1").await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bfb::domain::ServerIdentity;
-use bfb::identity::issue::{Authority, Issued, Leaf, Validity};
+use bfb::identity::issue::{Authority, IssuedCertificate, Leaf, Validity};
 use bfb::identity::{Identity, IdentityPaths};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -65,7 +65,7 @@ impl Pki {
     }
 
     /// A new pair for us.
-    pub(crate) fn client(&self) -> Issued {
+    pub(crate) fn client(&self) -> IssuedCertificate {
         self.authority.issue(&Leaf::new("web").uri(CLIENT)).unwrap()
     }
 
@@ -123,13 +123,13 @@ impl Pki {
     }
 
     /// A server that presents this very certificate.
-    pub(crate) fn server_with(&self, pair: &Issued, asks: Asks) -> ServerConfig {
+    pub(crate) fn server_with(&self, pair: &IssuedCertificate, asks: Asks) -> ServerConfig {
         self.server_presenting(pair, asks, rustls::ALL_VERSIONS)
     }
 
     fn server_presenting(
         &self,
-        pair: &Issued,
+        pair: &IssuedCertificate,
         asks: Asks,
         versions: &[&'static SupportedProtocolVersion],
     ) -> ServerConfig {

@@ -1,6 +1,7 @@
-//! What keeps a bus from its Redis: said once as it begins, with its cause, and once as it ends,
-//! however often it is met meanwhile. The connections have one trouble at a time, and each domain
-//! has one of its own, since a server may refuse one domain and not another.
+//! Logs Redis faults: each once as it begins, with its cause, and once as it ends, however often it
+//! recurs meanwhile. The connections have one fault at a time, and each domain has one of its own,
+//! since a server may refuse the scripts of one domain and not of another. The counter of faults is
+//! `bfb_redis_faults_total`; `bus/mod.rs` tells what follows when Redis refuses a script.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,15 +10,15 @@ use super::super::core::{BusCore, BusDomain};
 use super::super::events::BusEventKind;
 use super::super::fault::RedisFault;
 
-/// Causes that are told apart within one trouble; what differs further is not said.
+/// The most causes of one ongoing fault that are logged; further ones are not.
 const CAUSES_MAX: usize = 16;
 
-/// What keeps the bus from Redis now.
+/// The Redis faults that are ongoing, and whether their end was logged.
 #[derive(Debug, Default)]
 pub(super) struct FaultLog {
     connection: OngoingFault,
     domains: BTreeMap<Arc<str>, OngoingFault>,
-    /// A heartbeat was answered since the connections last had trouble, and that has been said.
+    /// A heartbeat was answered since the last fault of the connections, and that was logged.
     is_working: bool,
 }
 
@@ -49,8 +50,8 @@ impl FaultLog {
     /// The connections broke, or cannot be made.
     pub(super) fn on_connection_fault(&mut self, fault: &RedisFault, core: &BusCore) {
         self.is_working = false;
-        // Connections of no use are ended by us: why they were of none is the cause, not that they
-        // have ended.
+        // The bus closes connections that are of no use: the cause is why they were of none, not
+        // that they were closed.
         let is_known = self.connection.cause.is_some() || !self.domains.is_empty();
         if (*fault != RedisFault::Lost || !is_known) && self.connection.note(fault) {
             tracing::warn!(%fault, "trouble with redis");
@@ -59,29 +60,29 @@ impl FaultLog {
         self.publish_current(core);
     }
 
-    /// A domain's heartbeat was not answered as it should be.
+    /// A domain's heartbeat failed, or Redis refused its script.
     pub(super) fn on_domain_fault(
         &mut self,
         domain: &BusDomain,
         fault: &RedisFault,
         core: &BusCore,
     ) {
-        let trouble = self.domains.entry(Arc::clone(&domain.name)).or_default();
-        if trouble.note(fault) {
+        let ongoing = self.domains.entry(Arc::clone(&domain.name)).or_default();
+        if ongoing.note(fault) {
             tracing::warn!(domain = &*domain.name, %fault, "trouble with redis");
             core.send_event(domain, BusEventKind::Disconnected(fault.clone()));
         }
         self.publish_current(core);
     }
 
-    /// A domain's heartbeat was answered: its trouble has ended, and that of the connections.
+    /// A domain's heartbeat was answered: its fault has ended, and that of the connections.
     pub(super) fn on_heartbeat_answered(&mut self, domain: &BusDomain, core: &BusCore) {
-        let had_trouble = self.domains.remove(&domain.name).is_some();
+        let had_fault = self.domains.remove(&domain.name).is_some();
         self.connection = OngoingFault::default();
         if !std::mem::replace(&mut self.is_working, true) {
             tracing::info!("connected to redis: heartbeats are answered");
             core.send_connection_event(BusEventKind::Connected);
-        } else if had_trouble {
+        } else if had_fault {
             tracing::info!(domain = &*domain.name, "connected to redis: heartbeats are answered");
             core.send_event(domain, BusEventKind::Connected);
         }
@@ -95,7 +96,7 @@ impl FaultLog {
     }
 
     fn publish_current(&self, core: &BusCore) {
-        let of_domain = || self.domains.values().find_map(|trouble| trouble.cause.clone());
+        let of_domain = || self.domains.values().find_map(|ongoing| ongoing.cause.clone());
         let cause = self.connection.cause.clone().or_else(of_domain);
         *core.current_fault.lock() = cause;
     }

@@ -1,5 +1,5 @@
-//! The driver's heartbeats: sent together, and what their replies, or their silence, say of the
-//! connections.
+//! The driver's heartbeats: they are sent together, and their replies, or missing replies, show
+//! whether the connections are of use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,11 @@ const SILENT_MAX: usize = 2;
 pub(super) type HeartbeatResult = (Arc<BusDomain>, Moment, Result<ScriptReply, RedisFault>);
 
 impl Driver {
-    /// Heartbeats of all domains that are due share a round trip. On a Cluster each goes for
-    /// itself: one server that is lost must not hold up what the others say.
+    /// Sends the heartbeats that are due, of all domains in one round trip. On a Cluster each is
+    /// sent by itself, so that a server that is lost does not hold up the replies of the others.
     pub(super) fn send_heartbeats(&mut self) {
         let mut beats = std::mem::take(&mut self.due_heartbeats);
-        let each = if self.connections.as_ref().is_some_and(|links| links.is_cluster()) {
+        let each = if self.connections.as_ref().is_some_and(|current| current.is_cluster()) {
             1
         } else {
             beats.len()
@@ -34,18 +34,19 @@ impl Driver {
     }
 
     fn send_batch(&mut self, beats: Vec<(Arc<BusDomain>, Moment, Heartbeat)>) {
-        let (core, connections) = (Arc::clone(&self.core), self.connections.clone());
+        let core = Arc::clone(&self.core);
+        let connections = self.connections.clone();
         self.tasks.spawn(async move {
             let requests: Vec<_> = beats
                 .iter()
                 .map(|(_, _, beat)| BusCore::new_request(ScriptCall::Heartbeat(beat.clone())))
                 .collect();
-            let ask = |(beat, request): (&(Arc<BusDomain>, _, _), _)| {
+            let prepare = |(beat, request): (&(Arc<BusDomain>, _, _), _)| {
                 core.scripts.prepare(&beat.0.names, request, Duration::ZERO)
             };
-            let invocations: Vec<_> = beats.iter().zip(&requests).map(ask).collect();
+            let invocations: Vec<_> = beats.iter().zip(&requests).map(prepare).collect();
             let answers = match &connections {
-                Some(links) => links.run_all(&invocations, core.reply_timeout()).await,
+                Some(connections) => connections.run_all(&invocations, core.reply_timeout()).await,
                 None => invocations.iter().map(|_| Err(RedisFault::Lost)).collect(),
             };
             let results = beats
@@ -56,16 +57,17 @@ impl Driver {
         });
     }
 
-    /// Heartbeats came back, or did not.
+    /// Takes the replies of heartbeats, or the faults in their place.
     pub(super) fn on_heartbeats(
         &mut self,
         connections: Option<&Arc<RedisConnections>>,
         beats: Vec<HeartbeatResult>,
     ) {
-        let is_cluster = connections.is_some_and(|links| links.is_cluster());
+        let is_cluster = connections.is_some_and(|current| current.is_cluster());
         let is_unanswered = |answer: &_| match answer {
             Err(RedisFault::TimedOut) => true,
-            // A server of many may be lost. If all are, they may be others by now.
+            // One server of a Cluster may be lost. If all are, the Cluster may have other servers
+            // by now.
             Err(RedisFault::Lost) => is_cluster,
             _ => false,
         };
@@ -76,14 +78,15 @@ impl Driver {
             _ => false,
         });
         self.silent_rounds = if is_silent { self.silent_rounds + 1 } else { 0 };
-        // Not as soon as there is a connection: one that breaks at once is no reason to hurry.
+        // Reset by a reply, not by a connection: connections that break at once keep the backoff.
         if beats.iter().any(|(_, _, answer)| answer.is_ok()) {
             self.backoff = RECONNECT_BACKOFF.0;
         }
-        if let Some(links) = connections.filter(|links| {
-            self.is_current(Some(links)) && (must_reconnect || self.silent_rounds >= silent_max)
+        if let Some(connections) = connections.filter(|connections| {
+            self.is_current(Some(connections))
+                && (must_reconnect || self.silent_rounds >= silent_max)
         }) {
-            links.close();
+            connections.close();
         }
         for (domain, sent, answer) in beats {
             let fault = match &answer {
@@ -93,14 +96,14 @@ impl Driver {
                 Ok(_) => None,
                 Err(fault) => Some(fault.clone()),
             };
-            // A failure tells the pace that nothing is out any more, and nothing else.
+            // A fault only tells the schedule that no heartbeat is in flight any more.
             let answer = answer.unwrap_or(ScriptReply::Miss);
             self.note_heartbeat_fault(&domain, fault);
             self.handle(&domain, ReplicaEvent::Heartbeat { sent, answer });
         }
     }
 
-    /// Says what keeps a domain's heartbeats from being answered, as it begins and as it ends.
+    /// Counts the fault of a domain's heartbeat, and logs it as it begins and as it ends.
     fn note_heartbeat_fault(&mut self, domain: &Arc<BusDomain>, fault: Option<RedisFault>) {
         let Some(state) = self.domains.get_mut(&domain.name) else { return };
         state.silent_heartbeats =
@@ -117,7 +120,8 @@ impl Driver {
     }
 }
 
-/// A server that became a replica, or a user that has become another.
+/// Whether the connections are to be made anew: the server became a replica, or our user was
+/// changed.
 fn requires_reconnect(code: &str) -> bool {
     matches!(code, "READONLY" | "NOAUTH")
 }

@@ -1,4 +1,5 @@
-//! The driver's connections and domains: connecting, domains that come and go, leaving.
+//! The driver's connections and domains: connecting, domains that are added and removed, leaving
+//! the fleet.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,16 +20,17 @@ use crate::coherence::{ReplicaEvent, ScriptCall};
 
 impl Driver {
     pub(super) fn connect(&mut self, after: Duration) {
-        let (settings, push_sender, domains) =
-            (Arc::clone(&self.settings), self.push_sender.clone(), self.all_domains());
+        let settings = Arc::clone(&self.settings);
+        let push_sender = self.push_sender.clone();
+        let domains = self.all_domains();
         self.tasks.spawn(async move {
             sleep(after).await;
             let connected = async {
-                let links = RedisConnections::connect(&settings, &push_sender).await?;
+                let connections = RedisConnections::connect(&settings, &push_sender).await?;
                 for domain in &domains {
-                    links.subscribe(&domain.names).await?;
+                    connections.subscribe(&domain.names).await?;
                 }
-                Ok((links, domains))
+                Ok((connections, domains))
             };
             TaskResult::Connected(connected.await)
         });
@@ -65,14 +67,16 @@ impl Driver {
         self.connect_after_backoff();
     }
 
-    /// Counts what a server sent beyond what was asked for, and says it, though not each time.
+    /// Counts the excess of a server, and logs it unless the same was logged within
+    /// [`EXCESS_LOG_INTERVAL`].
     pub(super) fn note_reply_excess(&mut self) -> Option<ReplyExcess> {
         let cause = self.push_receiver.take_reply_excess()?;
-        let (fault, now) = (RedisFault::ReplyExcess(cause), clock::now());
+        let fault = RedisFault::ReplyExcess(cause);
+        let now = clock::now();
         self.core.metrics.count_fault(&fault);
         let is_logged = self
             .last_excess
-            .is_some_and(|(said, at)| said == cause && now.since(at) < EXCESS_LOG_INTERVAL);
+            .is_some_and(|(logged, at)| logged == cause && now.since(at) < EXCESS_LOG_INTERVAL);
         if !is_logged {
             tracing::warn!(%fault, "is this a redis, and ours alone?");
             self.last_excess = Some((cause, now));
@@ -81,7 +85,8 @@ impl Driver {
     }
 
     pub(super) fn connect_after_backoff(&mut self) {
-        // A fleet that lost one Redis together does not come back all at once.
+        // Half of the backoff is random, so that a fleet that lost its Redis does not reconnect all
+        // at once.
         self.connect(self.backoff.mul_f64(0.5 + fastrand::f64() / 2.0));
         self.backoff = (self.backoff * 2).min(RECONNECT_BACKOFF.1);
     }
@@ -93,29 +98,29 @@ impl Driver {
     }
 
     pub(super) fn subscribe(&mut self, domain: &Arc<BusDomain>) {
-        let Some(links) = self.connections.clone() else { return };
+        let Some(connections) = self.connections.clone() else { return };
         let domain = Arc::clone(domain);
         self.tasks.spawn(async move {
-            let subscribed = links.subscribe(&domain.names).await;
-            TaskResult::Subscribed(links, domain, subscribed)
+            let subscribed = connections.subscribe(&domain.names).await;
+            TaskResult::Subscribed(connections, domain, subscribed)
         });
     }
 
-    /// Looks which domains there are now.
+    /// Takes over the current domains: drops those that were removed and subscribes to new ones.
     pub(super) fn update_domains(&mut self) {
-        let now = self.core.domains();
-        let is_removed = |known: &DomainState| {
-            now.get(&known.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &known.domain))
+        let current = self.core.domains();
+        let is_removed = |state: &DomainState| {
+            current.get(&state.domain.name).is_none_or(|domain| !Arc::ptr_eq(domain, &state.domain))
         };
         let removed: Vec<_> = self
             .domains
-            .extract_if(.., |_, known| is_removed(known))
-            .map(|(_, known)| known.domain)
+            .extract_if(.., |_, state| is_removed(state))
+            .map(|(_, state)| state.domain)
             .collect();
         for domain in removed {
             self.drop_domain(&domain);
         }
-        for (name, domain) in now {
+        for (name, domain) in current {
             if !self.domains.contains_key(&name) {
                 self.channels.insert(
                     domain.names.invalidations_channel().into_bytes(),
@@ -134,13 +139,12 @@ impl Driver {
         self.core.metrics.remove_domain(&domain.name);
         self.faults.forget(&domain.name, &self.core);
         self.core.send_event(domain, BusEventKind::LeaseLost);
-        let (news, hints) = (domain.names.invalidations_channel(), domain.names.hints_channel());
-        self.channels.remove(news.as_bytes());
-        self.channels.remove(hints.as_bytes());
-        if let Some(links) = self.connections.clone() {
+        self.channels.remove(domain.names.invalidations_channel().as_bytes());
+        self.channels.remove(domain.names.hints_channel().as_bytes());
+        if let Some(connections) = self.connections.clone() {
             let domain = Arc::clone(domain);
             self.tasks.spawn(async move {
-                let _ = links.unsubscribe(&domain.names).await;
+                let _ = connections.unsubscribe(&domain.names).await;
                 TaskResult::Deregistered
             });
         }
@@ -153,9 +157,9 @@ impl Driver {
             self.core.metrics.set_domain_gauges(&domain.name, false, 0);
         }
         let core = &self.core;
-        let deregistrations = self.domains.values().map(|known| {
-            let call = ScriptCall::Deregister(known.domain.member.clone());
-            core.call(&known.domain, call, Duration::ZERO, DEREGISTER_MAX)
+        let deregistrations = self.domains.values().map(|state| {
+            let call = ScriptCall::Deregister(state.domain.member.clone());
+            core.call(&state.domain, call, Duration::ZERO, DEREGISTER_MAX)
         });
         let _ = timeout(DEREGISTER_MAX, join_all(deregistrations)).await;
         self.set_connections(None);

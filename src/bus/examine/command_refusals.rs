@@ -1,6 +1,6 @@
-//! Which of the commands that a sidecar needs the user may not do. Each command is sent in a form
-//! that Redis checks for its permission and that then does nothing: one that writes has an argument
-//! that Redis refuses after that check, or names a key that does not exist.
+//! Finds the commands of a sidecar that its user may not run. Each command is sent in a form of
+//! which Redis checks the permission and which then does nothing: a command that writes has an
+//! argument that Redis refuses after that check, or names a key that does not exist.
 
 use redis::{Cmd, RedisError};
 
@@ -9,18 +9,18 @@ use super::super::fault::RedisFault;
 use super::super::permissions::{PERMISSIONS, RedisKind};
 use super::super::redis_names::RedisNames;
 
-/// What a server refused.
+/// The refusals of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandRefusals {
-    /// Commands that the user may not do.
+    /// Commands that the user may not run.
     pub commands: Vec<&'static str>,
-    /// Commands that the server does not have, or not under this name.
+    /// Commands that the server does not have, or has under another name.
     pub unknown: Vec<&'static str>,
-    /// The user may not touch the keys of the namespace.
+    /// The user has no access to the keys of the namespace.
     pub keys: bool,
-    /// The user may not touch its channels.
+    /// The user has no access to the channels of the namespace.
     pub channels: bool,
-    /// The error code with which the server refuses everybody at present: `READONLY`, `MISCONF`,
+    /// The error code with which the server refuses every user at present: `READONLY`, `MISCONF`,
     /// `OOM`.
     pub state: Option<String>,
 }
@@ -54,7 +54,7 @@ impl CommandRefusals {
     }
 }
 
-/// Tries everything that a sidecar sends to a Redis of this kind.
+/// Sends every command that a sidecar needs on a Redis of this kind.
 pub(super) async fn probe_commands(
     connection: &mut RedisConnection,
     names: &RedisNames,
@@ -86,8 +86,8 @@ fn harmless_command(command: &str, names: &RedisNames) -> Cmd {
         "info" => cmd.arg("server"),
         "publish" | "spublish" => cmd.arg(channel).arg(""),
         "subscribe" | "unsubscribe" | "ssubscribe" => cmd.arg(channel),
-        // Half a pair, a score that is no number, an id that no entry may have, a time to live of
-        // nothing.
+        // These have, in turn, half a pair, a score that is no number, an id that no entry may
+        // have, and a time to live of zero.
         "hset" => cmd.arg(key).arg("a").arg("b").arg("c"),
         "zadd" => cmd.arg(key).arg("none").arg("a"),
         "xadd" => cmd.arg(key).arg("0-0").arg("a").arg("b"),

@@ -1,4 +1,4 @@
-//! Reads from Redis where the log of a domain stands.
+//! Reads the state of a domain's log from Redis.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,22 +8,22 @@ use super::super::fault::RedisFault;
 use super::super::redis_names::RedisNames;
 use super::server_info::RedisServerInfo;
 
-/// The log of one domain.
+/// The state of the log of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogStatus {
-    /// The protocol that it speaks.
+    /// Its protocol.
     pub protocol: u32,
-    /// Whether it is of the life that the server is in; `None`: that is not known.
+    /// Whether it is of the server's current life; `None`: that is not known.
     pub is_alive: Option<bool>,
     /// The name of its epoch.
     pub epoch: String,
     /// Its last entry.
     pub seq: u64,
-    /// Its registry is known to be complete.
+    /// Whether its registry is known to be complete.
     pub settled: bool,
-    /// Keys and tags that it remembers having been invalidated.
+    /// How many stamps of keys and tags it has.
     pub stamps: u64,
-    /// Who is registered.
+    /// The registered sidecars.
     pub registered: Vec<RegisteredMember>,
 }
 
@@ -36,27 +36,27 @@ pub struct RegisteredMember {
     pub told_seq: u64,
     /// The `seq` that it reported as applied.
     pub reported_seq: u64,
-    /// How long it may serve without a reply from Redis.
+    /// Its lease: how long it may serve without a reply from Redis.
     pub lease: Duration,
 }
 
-/// Reads the log of a domain; `None`: there is none.
+/// Reads the state of a domain's log; `None`: there is no log.
 pub(super) async fn read(
     connection: &mut RedisConnection,
     names: &RedisNames,
-    facts: Option<&RedisServerInfo>,
+    server: Option<&RedisServerInfo>,
 ) -> Result<Option<LogStatus>, RedisFault> {
     let meta: HashMap<String, String> =
         redis::cmd("HGETALL").arg(names.meta()).query_async(connection).await?;
     if meta.is_empty() {
         return Ok(None);
     }
-    let life = facts.and_then(|facts| facts.life.as_deref());
+    let life = server.and_then(|server| server.life.as_deref());
     LogStatus::read(&meta, life).map(Some).ok_or(RedisFault::Unreadable)
 }
 
 impl LogStatus {
-    /// Reads the fields of its hash; `life` is the one that the server is in.
+    /// Parses the fields of the log's hash; `life` is the server's current life.
     pub fn read(meta: &HashMap<String, String>, life: Option<&str>) -> Option<Self> {
         let number = |name: &str| meta.get(name)?.parse().ok();
         let mut registered: Vec<_> = meta

@@ -1,6 +1,6 @@
-//! Runs every script once, on a domain that has a random name, to learn whether they run here and
-//! how long one takes. All keys that they wrote are deleted in the end, whatever came of it, and
-//! expire if that fails.
+//! Runs every script once, on a domain that has a random name, to learn whether each runs on this
+//! server and how long a heartbeat takes. All keys that they write are deleted in the end, also
+//! after a failure, and expire if that fails.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use crate::coherence::{
     TierDataset,
 };
 
-/// Round trips that are timed.
+/// How many round trips are timed.
 const TIMED: usize = 21;
-/// The dataset that is kept and read has no more bytes.
+/// The most bytes of the dataset that is stored and fetched.
 const DATASET_BYTES: u64 = 64;
-/// The keys of a probe that could not end expire after this.
+/// The time to live of keys that a probe could not delete.
 const LEFTOVERS_TTL: Duration = Duration::from_mins(1);
 
-/// What came of running the scripts.
+/// The result of running the scripts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScriptProbe {
-    /// All scripts ran; the median of some heartbeats.
+    /// All scripts ran; the median duration of several heartbeats.
     Ran(Duration),
-    /// One did not.
+    /// One script failed.
     Failed {
-        /// `heartbeat`.
+        /// Its name, as in `heartbeat`.
         script: &'static str,
-        /// Why.
+        /// The fault.
         fault: RedisFault,
     },
 }
@@ -47,7 +47,7 @@ struct ScriptProber<'a> {
 
 type ScriptFailure = (&'static str, RedisFault);
 
-/// The median of some round trips, with a command that every user of ours may do.
+/// The median duration of several round trips, with a command that every user of a sidecar may run.
 pub(super) async fn round_trip(
     connection: &mut RedisConnection,
     names: &RedisNames,
@@ -64,8 +64,8 @@ pub(super) async fn round_trip(
 /// Runs every script.
 pub(super) async fn run(connection: &mut RedisConnection, names: &RedisNames) -> ScriptProbe {
     let mut prober = ScriptProber { connection, names, scripts: Scripts::new(LIMITS) };
-    let tried = prober.run_scripts().await;
-    match (tried, prober.clean().await) {
+    let ran = prober.run_scripts().await;
+    match (ran, prober.clean().await) {
         (Err((script, fault)), _) => ScriptProbe::Failed { script, fault },
         (Ok(_), Err(fault)) => ScriptProbe::Failed { script: "del", fault },
         (Ok(took), Ok(())) => ScriptProbe::Ran(took),
@@ -178,10 +178,10 @@ impl ScriptProber<'_> {
         &mut self,
         script: &'static str,
         call: ScriptCall,
-        so: impl Fn(&ScriptReply) -> bool,
+        is_expected: impl Fn(&ScriptReply) -> bool,
     ) -> Result<(), ScriptFailure> {
         let answered = self.ask(script, call).await?;
-        if so(&answered) { Ok(()) } else { unreadable(script) }
+        if is_expected(&answered) { Ok(()) } else { unreadable(script) }
     }
 
     async fn ask(
@@ -190,11 +190,11 @@ impl ScriptProber<'_> {
         call: ScriptCall,
     ) -> Result<ScriptReply, ScriptFailure> {
         let request = BusCore::new_request(call);
-        let ask = self.scripts.prepare(self.names, &request, LEFTOVERS_TTL);
-        // By its digest, once it is known: as a sidecar does.
-        let mut value = ask.evalsha().query_async(self.connection).await;
+        let invocation = self.scripts.prepare(self.names, &request, LEFTOVERS_TTL);
+        // By its digest, and by its text where Redis does not know it: as a sidecar does.
+        let mut value = invocation.evalsha().query_async(self.connection).await;
         if value.as_ref().is_err_and(|error: &redis::RedisError| error.code() == Some("NOSCRIPT")) {
-            value = ask.eval().query_async(self.connection).await;
+            value = invocation.eval().query_async(self.connection).await;
         }
         value.map_err(RedisFault::from).and_then(parse_reply).map_err(|fault| (script, fault))
     }

@@ -1,5 +1,5 @@
-//! How a server is set, as far as its user may know: by `INFO`, which every sidecar needs, and by
-//! `CONFIG GET`, which no sidecar needs and which a managed Redis refuses.
+//! Reads a server's version and configuration, as far as our user may: from `INFO`, which every
+//! sidecar needs, and from `CONFIG GET`, which no sidecar needs and which a managed Redis refuses.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::endpoint::RedisConnection;
 use super::super::fault::RedisFault;
 
-/// How one server is set.
+/// The version and configuration of one server.
 #[derive(Debug, Clone, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -18,27 +18,27 @@ pub struct RedisServerInfo {
     pub product: &'static str,
     /// `7.0.15`.
     pub version: String,
-    /// The version of Redis whose commands it has.
+    /// The version of Redis that it is compatible with: major, minor.
     pub compatible: (u32, u32),
-    /// It takes writes.
+    /// Whether it is a primary and takes writes.
     pub is_primary: bool,
-    /// It is part of a Cluster.
+    /// Whether it is part of a Cluster.
     pub is_cluster: bool,
-    /// Which life of the server it is, as the scripts see it.
+    /// The current life of the server, as the scripts see it.
     pub life: Option<String>,
-    /// Its replicas that are connected.
+    /// How many replicas are connected.
     pub replicas: u64,
     /// `noeviction`, `volatile-lru`, `allkeys-lru`.
     pub eviction: Option<String>,
-    /// Bytes, after which it evicts or refuses; 0 is without end.
+    /// The most bytes of memory, at which it evicts or refuses; 0 is without a limit.
     pub memory_max: Option<u64>,
-    /// Bytes that are used.
+    /// The bytes of memory that are used.
     pub memory: Option<u64>,
-    /// It writes a log of commands.
+    /// Whether it writes an append-only file.
     pub appends: bool,
-    /// The last snapshot could not be written.
+    /// Whether the last snapshot failed.
     pub snapshot_failed: bool,
-    /// What `CONFIG GET` says; `None`: it is refused.
+    /// The reply to `CONFIG GET`; `None`: it is refused.
     pub config: Option<RedisServerConfig>,
 }
 
@@ -55,25 +55,25 @@ pub struct RedisServerConfig {
     pub full_coverage: Option<bool>,
     /// `client-output-buffer-limit` of subscribers.
     pub subscriber_limit: Option<BufferLimit>,
-    /// `timeout`: connections that are silent for so long are closed.
+    /// `timeout`: the idle time after which connections are closed.
     pub idle: Option<Duration>,
     /// `appendfsync`.
     pub append_sync: Option<String>,
 }
 
-/// What is held for a subscriber that does not read.
+/// The output buffer of a subscriber that does not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferLimit {
-    /// With more bytes its connection is closed at once; 0 is without end.
+    /// With more bytes its connection is closed at once; 0 is without a limit.
     pub hard: u64,
-    /// With more bytes its connection is closed after [`Self::soft_for`]; 0 is without end.
+    /// With more bytes its connection is closed after [`Self::soft_for`]; 0 is without a limit.
     pub soft: u64,
     /// How long it may have more bytes than [`Self::soft`].
     pub soft_for: Duration,
 }
 
 impl RedisServerInfo {
-    /// Whether pub/sub of a Cluster is sharded.
+    /// Whether a Cluster of this version has sharded pub/sub.
     pub const fn is_sharded(&self) -> bool {
         self.compatible.0 >= 7
     }
@@ -106,7 +106,7 @@ impl RedisServerInfo {
     }
 }
 
-/// Asks the server; `None`: its user may not even run `INFO`.
+/// Reads them from the server; `None`: our user may not run `INFO`.
 pub(super) async fn query(
     connection: &mut RedisConnection,
 ) -> Result<Option<RedisServerInfo>, RedisFault> {
@@ -146,8 +146,10 @@ async fn config(connection: &mut RedisConnection) -> Option<RedisServerConfig> {
 fn subscriber_limit(text: &str) -> Option<BufferLimit> {
     let mut numbers =
         text.split_once("pubsub ")?.1.split_whitespace().map(|word| word.parse().ok());
-    let (hard, soft, seconds) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    Some(BufferLimit { hard, soft, soft_for: Duration::from_secs(seconds) })
+    let hard = numbers.next()??;
+    let soft = numbers.next()??;
+    let soft_for = Duration::from_secs(numbers.next()??);
+    Some(BufferLimit { hard, soft, soft_for })
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn what_came_is_in_use_until_it_is_dropped() {
-        let share = MemoryAccount::new(100, MemoryMetrics::default()).whole();
+        let share = MemoryAccount::new(100, MemoryMetrics::default()).full_share();
         let memory = WorkMemory::new(share.try_reserve(100).unwrap(), Instant::now());
         assert!(memory.try_take(COPIES * 30));
         let mut in_use = MemoryInUse { bytes: COPIES * 30, memory: &memory };

@@ -13,7 +13,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::upstream_state::UpstreamKind;
-use crate::identity::issue::{Authority, Issued, Leaf, Usage, Validity};
+use crate::identity::issue::{Authority, IssuedCertificate, Leaf, Usage, Validity};
 
 /// The identity of the demo's sidecar.
 const CONSUMER: &str = "spiffe://shop.example/ns/demo/sa/consumer";
@@ -46,7 +46,7 @@ impl Pki {
         server_config(&issued.cert_pem, &issued.key_pem, self.authority.ca_pem())
     }
 
-    fn issue(&self, leaf: Leaf) -> io::Result<Issued> {
+    fn issue(&self, leaf: Leaf) -> io::Result<IssuedCertificate> {
         self.authority.issue(&leaf.valid(Validity::days(DAYS))).map_err(io::Error::other)
     }
 }

@@ -1,4 +1,4 @@
-//! What may be asked of a sidecar's state.
+//! The queries of a replica.
 
 use std::sync::Arc;
 
@@ -9,24 +9,24 @@ use super::super::guards::Guard;
 use super::super::protocol::{Fence, Moment};
 use super::{Replica, StartPoint};
 
-/// The questions of a read.
+/// The queries of a read.
 impl Replica {
     /// Whether memory may answer at `now`, a moment no earlier than the request came.
     pub fn may_serve(&self, now: Moment) -> bool {
         self.newer_protocol.is_none() && self.lease.holds(now)
     }
 
-    /// Whether a dataset in memory is believed.
+    /// Whether a dataset in memory is valid.
     pub fn is_valid(&self, fence: EntryFence, key: &str, tags: &[Arc<str>]) -> bool {
         fence.generation == self.generation && self.stamps.is_valid(fence.fence.seq, key, tags)
     }
 
-    /// Begins a flight: the place up to which invalidations cannot harm it.
+    /// The start point of a flight that begins now: entries up to it cannot outdate the flight.
     pub fn start_point(&self) -> StartPoint {
         StartPoint { generation: self.generation, epoch: self.epoch, seq: self.follower.applied() }
     }
 
-    /// Whether a caller who came at `now` may join a flight that began before.
+    /// Whether a caller that came at `now` may join a flight that began before.
     pub fn may_join(&self, start: StartPoint, key: &str, now: Moment) -> bool {
         let has_lease = Guard::S6JoinNeedsLease.requires(self.may_serve(now));
         let is_current =
@@ -34,8 +34,8 @@ impl Replica {
         has_lease && Guard::S6JoinOutdated.requires(is_current)
     }
 
-    /// Whether what a flight collected may be kept in memory at `now`, and the mark that it shall
-    /// carry.
+    /// Whether the dataset that a flight collected may be kept in memory at `now`, and the entry
+    /// fence that it shall carry.
     pub fn may_store(
         &self,
         start: StartPoint,
@@ -46,8 +46,8 @@ impl Replica {
         self.entry_fence(start, start.fence()?, key, tags, now)
     }
 
-    /// The same for what a flight read from Redis: it is as new as Redis vouched for, not as old as
-    /// its own fence.
+    /// The same for a dataset that a flight read from Redis: it is as new as the place up to which
+    /// Redis confirmed it, not as old as its own fence.
     pub fn may_store_fetched(
         &self,
         start: StartPoint,
@@ -60,8 +60,8 @@ impl Replica {
             .filter(|_| is_same_epoch)
     }
 
-    /// Whether an entry that it applied outdates what Redis handed out: Redis's stamps may have
-    /// been tampered with, its own have not.
+    /// Whether an applied entry outdates a dataset from Redis: the stamps in Redis may have been
+    /// tampered with, those of the replica have not.
     pub fn has_outdated(&self, key: &str, fetched: &FetchedDataset) -> bool {
         let FetchedDataset { valid_up_to, dataset, .. } = fetched;
         let is_beyond =
@@ -70,7 +70,7 @@ impl Replica {
         is_beyond || self.epoch == Some(valid_up_to.epoch) && is_outdated()
     }
 
-    /// Whether it has applied the invalidation that a token names.
+    /// Whether the invalidation that a token names is applied.
     pub fn has_applied(&self, token: Fence) -> bool {
         self.epoch == Some(token.epoch) && self.follower.applied() >= token.seq
     }
@@ -91,20 +91,20 @@ impl Replica {
         .then_some(entry_fence)
     }
 
-    /// Whether memory has not been emptied since.
+    /// Whether memory has not been emptied since the flight began.
     pub(super) fn is_of_current_generation(&self, start: StartPoint) -> bool {
         Guard::S5EmptiedMemory.requires(start.generation == self.generation)
     }
 }
 
-/// What there is to see from outside.
+/// The state for the owner and for `GET /status`.
 impl Replica {
-    /// Where it stands in the log, if it knows one.
+    /// The place in the log up to which everything is applied, if it follows one.
     pub fn applied(&self) -> Option<Fence> {
         self.start_point().fence()
     }
 
-    /// How many entries it has heard of and not applied.
+    /// How many entries were published and are not applied yet.
     pub fn lag(&self) -> u64 {
         self.follower.newest_heard() - self.follower.applied()
     }
@@ -114,17 +114,17 @@ impl Replica {
         self.lease.until()
     }
 
-    /// The newer protocol that it met, and must not take part in.
+    /// The protocol of the log, if it is newer: then the replica takes no part.
     pub fn newer_protocol(&self) -> Option<u32> {
         self.newer_protocol
     }
 
-    /// What it knows of the log's age, for the invalidations that it issues itself.
+    /// The age of the epoch, for invalidations that this process issues.
     pub fn epoch_age(&mut self) -> &mut EpochAge {
         &mut self.epoch_age
     }
 
-    /// When it wants its next [`ReplicaEvent::Tick`](super::ReplicaEvent::Tick).
+    /// When the next [`ReplicaEvent::Tick`](super::ReplicaEvent::Tick) is due.
     pub fn next_wake(&self) -> Moment {
         if self.is_stopped { Moment::NEVER } else { self.schedule.next_wake(&self.config) }
     }

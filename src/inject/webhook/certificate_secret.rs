@@ -205,7 +205,7 @@ impl CertificateSecret {
 }
 
 fn is_expired(ca_pem: &str, now: SystemTime) -> bool {
-    parse_certificate(ca_pem).is_none_or(|certificate| certificate.is_over(now))
+    parse_certificate(ca_pem).is_none_or(|certificate| certificate.is_expired(now))
 }
 
 /// The certificates of a bundle, a PEM text each.

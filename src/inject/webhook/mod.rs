@@ -263,7 +263,7 @@ impl Webhook {
                     identity: identity.subscribe(),
                     bundle_path: paths.dir.join("ca.crt"),
                 };
-                supervisor.spawn(identity::follow(paths, identity, metrics.identity.clone()));
+                supervisor.spawn(identity::follow_files(paths, identity, metrics.identity.clone()));
                 CertificateSource::Folder(certificate)
             }
             None => CertificateSource::Generated(GeneratedCertificate::new(

@@ -78,7 +78,7 @@ impl PendingReview {
     /// Fails once the API server has stopped waiting. Each step of a decision takes time in
     /// proportion to the review, so a check between two steps is soon enough.
     fn check_deadline(&self, clock: &RunClock) -> Result<(), ReviewError> {
-        if clock.is_unwanted() || Instant::now() >= self.until {
+        if clock.is_cancelled() || Instant::now() >= self.until {
             Err(ReviewError::time_up())
         } else {
             Ok(())

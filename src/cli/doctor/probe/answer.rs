@@ -97,11 +97,11 @@ pub(super) async fn probe_answer(
     let client = Client::new(Source { retries: 0, ..source.clone() }, &context.shared);
     let mut attempts = Vec::new();
     let trace = TraceContext::fresh();
-    let memory = WorkMemory::alone();
+    let memory = WorkMemory::unshared();
     let outstanding = Outstanding::default();
     let ask = PartRequest {
         target,
-        known: None,
+        known_part: None,
         no_cache: true,
         deadline: Instant::now() + context.timeout,
         trace: &trace,

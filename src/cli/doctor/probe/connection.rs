@@ -15,7 +15,7 @@ use super::context::DoctorContext;
 use crate::domain::Source;
 use crate::identity::{
     ConnectError, ConnectErrorKind, Connector, Identity, IdentityMetrics, Inspection,
-    MutualityProof, ProbeRefusal, inspect, refuses_without_certificate,
+    MutualityProof, ProbeRefusal, inspect, probe_without_certificate,
 };
 
 /// How long to wait for a refusal: in TLS 1.3 a server refuses our certificate after our last
@@ -112,7 +112,7 @@ async fn probe_mutual(
     let connector =
         Connector::mutual(identity.clone(), server.clone(), tls, IdentityMetrics::default());
     let (without, presented) = tokio::join!(
-        timeout(context.timeout, refuses_without_certificate(uri, identity, server, tls)),
+        timeout(context.timeout, probe_without_certificate(uri, identity, server, tls)),
         timeout(context.timeout, present_certificate(connector, uri)),
     );
     let without_certificate = without.ok().and_then(Result::ok).map(|refusal| match refusal {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::probe::{CertificatePresentation, ConnectionProbe, TlsProbe, WithoutCertificate};
 use super::super::units::ms;
-use crate::identity::{Certificate, moment};
+use crate::identity::{Certificate, format_timestamp};
 
 /// The most names that are shown of a certificate, and the most characters of each: a stranger may
 /// have written them.
@@ -85,8 +85,8 @@ impl CertificateReport {
         Self {
             names: certificate_names(certificate),
             issuer: certificate.issuer.clone(),
-            not_before: moment(certificate.not_before),
-            not_after: moment(certificate.not_after),
+            not_before: format_timestamp(certificate.not_before),
+            not_after: format_timestamp(certificate.not_after),
             fingerprint: certificate.fingerprint.clone(),
             ends: certificate.not_after,
         }

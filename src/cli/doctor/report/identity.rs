@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::super::findings::{Finding, identity_findings};
 use super::connection::certificate_names;
-use crate::identity::{Identity, moment};
+use crate::identity::{Identity, format_timestamp};
 
 /// Our identity as it was read.
 #[derive(Debug, Serialize)]
@@ -28,10 +28,10 @@ impl IdentityReport {
         Self {
             names: certificate_names(certificate),
             issuer: certificate.issuer.clone(),
-            not_after: moment(identity.not_after),
+            not_after: format_timestamp(identity.not_after),
             client_auth: certificate.client_auth,
             authorities: identity.authorities.len(),
-            authorities_not_after: identity.authorities_not_after().map(moment),
+            authorities_not_after: identity.authorities_not_after().map(format_timestamp),
             findings: identity_findings(identity, now),
         }
     }
