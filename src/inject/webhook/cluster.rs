@@ -99,7 +99,7 @@ pub enum ClusterError {
         /// The reason.
         why: String,
     },
-    /// The response is longer than [`ANSWER_MAX_BYTES`].
+    /// The response is longer than `ANSWER_MAX_BYTES`.
     #[error("the API server answered `{request}` with more than {} MiB", ANSWER_MAX_BYTES >> 20)]
     TooLong {
         /// The request: its method and path.
