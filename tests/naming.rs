@@ -1,14 +1,30 @@
-//! Checks names: files are named for their content, and a type's name has one meaning.
+//! Checks the width of lines, and names: files are named for their content, and a type's name has
+//! one meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The widest line, in characters.
+const COLUMNS_MAX: usize = 100;
 
 /// File names that do not describe the file.
 const EMPTY_NAMES: [&str; 6] = ["words", "misc", "util", "utils", "helpers", "common"];
 
 /// Type names that two modules define, each with its reason.
 const DEFINED_TWICE: [(&str, &str); 0] = [];
+
+#[test]
+fn no_line_is_wider_than_a_hundred_columns() {
+    let mut wide = Vec::new();
+    for file in rust_files(&["src", "tests", "benches", "fuzz"]) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (line, columns) in wide_lines(&text) {
+            wide.push(format!("{}:{line}: {columns} columns", file.display()));
+        }
+    }
+    assert!(wide.is_empty(), "lines over {COLUMNS_MAX} columns:\n{}", wide.join("\n"));
+}
 
 #[test]
 fn the_name_of_a_file_says_what_is_in_it() {
@@ -38,9 +54,17 @@ fn a_name_of_a_type_has_one_meaning() {
 
 #[test]
 fn the_rules_can_be_broken() {
+    assert_eq!(wide_lines(&format!("a\n{}\nb", "ä".repeat(101))), [(2, 101)]);
+    assert_eq!(wide_lines(&"ä".repeat(100)), []);
     let text = "pub(super) struct Entry<'a> {\nenum Kind {\n    type Error = Kind;\n\
                 pub type Map = u8;\n";
     assert_eq!(defined_types(text), ["Entry", "Kind", "Map"]);
+}
+
+/// The lines that are too wide, with their numbers and widths.
+fn wide_lines(text: &str) -> Vec<(usize, usize)> {
+    let widths = text.lines().map(|line| line.chars().count());
+    (1..).zip(widths).filter(|(_, columns)| *columns > COLUMNS_MAX).collect()
 }
 
 /// The types that a file defines at the top level of a module. Deeper ones are local, or the

@@ -22,8 +22,8 @@ pub(super) const EXPECTED_BLOCK: &str = "a plain block, or brackets";
 /// The hint to that form.
 pub(super) const PLAIN_HINT: &str =
     "write the pod plainly: blocks, without anchors, tags and merge keys";
-/// The message of an internal error: the tree and its JSON value disagree.
-pub(super) const TREE_MISMATCH: &str = "this is not what it was taken for";
+/// The message of a tree that does not have the place of its JSON value.
+pub(super) const TREE_MISMATCH: &str = "internal error: the YAML tree and its JSON value disagree";
 
 /// The error for a node into which nothing can be inserted.
 pub(super) fn unwritable<T>(
