@@ -10,11 +10,11 @@ use regex::{Regex, RegexBuilder};
 
 use super::context::Context;
 use super::fields::{Field, Fields, NameRule, duration, name, number, text, word};
-use super::model::{Atomicity, CacheRules, Domain, KeyPattern};
+use super::model::{Atomicity, CacheRules, Domain, KeyPattern, MAX_DEADLINE};
 use super::substitute::substitute;
 use super::tree::TreeNode;
 use super::world::World;
-use super::{plan, program, source, tree, version};
+use super::{plan, program, source, tree_reader, version};
 use crate::diagnostics::Problem;
 
 /// The keys of a domain file.
@@ -29,8 +29,6 @@ pub(super) const MAX_FILE: usize = 1 << 20;
 const MAX_PATTERN_TEXT: usize = 4 << 10;
 /// The most memory that a compiled key pattern may take, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
-/// The longest that a dataset may take.
-pub(super) const MAX_DEADLINE: Duration = Duration::from_mins(5);
 /// The longest that a dataset may be kept.
 const MAX_TTL: Duration = Duration::from_hours(365 * 24);
 
@@ -70,7 +68,7 @@ pub(super) fn check(
         return Err(vec![Problem::of_file(file, "the file is too large", "at most 1 MiB", hint)]);
     }
     let mut context = Context::new(file, text, world);
-    let checked = tree::read(&mut context).and_then(|mut root| {
+    let checked = tree_reader::read(&mut context).and_then(|mut root| {
         substitute(&mut context, &mut root);
         domain(&mut context, &root)
     });

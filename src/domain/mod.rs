@@ -23,6 +23,7 @@ mod source;
 mod substitute;
 mod syntax;
 mod tree;
+mod tree_reader;
 mod url;
 mod value;
 mod version;

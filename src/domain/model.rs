@@ -15,6 +15,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Uri};
 use regex::Regex;
 
+/// The longest that a dataset may take.
+pub(super) const MAX_DEADLINE: Duration = Duration::from_mins(5);
+
 /// One domain: the content of its file, checked.
 #[derive(Debug, Clone)]
 pub struct Domain {

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::decode::MAX_DEADLINE;
 use super::fields::{
     Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word,
 };
 use super::graph;
 use super::headers::{Headers, headers};
 use super::missing::missing;
-use super::model::{HttpSource, Missing, Pages, Source, SourceIndex, UrlPiece};
+use super::model::{HttpSource, MAX_DEADLINE, Missing, Pages, Source, SourceIndex, UrlPiece};
 use super::server;
 use super::tree::{TreeKey, TreeNode};
 use super::url::{self, ReferenceScope};

@@ -13,8 +13,9 @@ use hyper_util::rt::TokioIo;
 use tokio_rustls::client::TlsStream;
 
 use super::connector::{MutualConnector, TLS_1_3};
-use super::error::{self, ConnectError, TlsError};
+use super::error::{self, ConnectError};
 use super::proof::HandshakeState;
+use super::tls_error::closed_unanswered;
 use super::traffic_meter::{MeteredStream, Socket};
 use crate::domain::ServerIdentity;
 
@@ -101,7 +102,7 @@ impl MutualConnection {
 
 impl TlsStreamParts {
     /// One poll of the stream with its handshake state in place; a TLS error becomes a
-    /// [`TlsError`].
+    /// [`ConnectError`].
     fn poll<R, F>(&mut self, poll: F) -> Poll<io::Result<R>>
     where
         F: FnOnce(Pin<&mut TokioIo<MeteredStream<TlsStream<Socket>>>>) -> Poll<io::Result<R>>,
@@ -136,7 +137,7 @@ impl TlsStreamParts {
         if error::rustls_error(&error).is_none() {
             return if self.has_answer_bytes() { error } else { self.explain_closed(error) };
         }
-        let fault = TlsError::of(&error, &self.handshake_state, self.connector.tls);
+        let fault = error::classify_tls_error(&error, &self.handshake_state, self.connector.tls);
         self.connector.count_failure(&fault);
         let server = self.proof.server.to_string();
         io::Error::new(error::TLS_ERROR, ConnectError::tls(&server, &fault))
@@ -148,7 +149,7 @@ impl TlsStreamParts {
         if !closed || self.proof.protocol != TLS_1_3 {
             return error;
         }
-        let fault = error::closed_unanswered();
+        let fault = closed_unanswered();
         // A server may end an idle connection as it likes.
         if self.is_awaiting_answer() {
             self.connector.count_failure(&fault);

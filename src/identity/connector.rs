@@ -30,9 +30,10 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::certificate::{Certificate, is_past_expiry, unix_seconds};
-use super::error::{self, ConnectError, ConnectErrorKind, TlsError};
+use super::error::{self, ConnectError, ConnectErrorKind};
 use super::metrics::{HandshakeLabel, ReasonLabel};
 use super::proof::{ClientCertResolver, HandshakeState, ProvenSessions};
+use super::tls_error::{TlsError, unfit_key_error};
 use super::traffic_meter::{FloodLimit, Socket, TrafficMeter};
 use super::verifier::UpstreamVerifier;
 use super::{Identity, IdentityMetrics, MutualConnection, MutualityProof, TlsOptions, provider};
@@ -185,8 +186,9 @@ impl MutualConnector {
         let stream = Socket::below_tls(connect(tcp, target).await?, TrafficMeter::new(flood_limit));
         let began = Instant::now();
         let (handshake_result, state) = handshake(self.config.clone(), host, stream).await;
-        let stream = handshake_result
-            .map_err(|error| self.tls_failure(target, &TlsError::of(&error, &state, self.tls)))?;
+        let stream = handshake_result.map_err(|error| {
+            self.tls_failure(target, &error::classify_tls_error(&error, &state, self.tls))
+        })?;
         self.prove(target, stream, state, began.elapsed()).await
     }
 
@@ -206,7 +208,7 @@ impl MutualConnector {
         }
         if state.is_key_unfit {
             close(&mut stream, &mut state).await;
-            return Err(self.tls_failure(target, &error::unfit_key_error()));
+            return Err(self.tls_failure(target, &unfit_key_error()));
         }
         // The certificate of a resumed session was not verified again.
         let Some(not_after) = server_certificate_expiry(&stream)

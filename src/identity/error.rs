@@ -11,6 +11,7 @@ use rustls::{AlertDescription, Error, PeerIncompatible};
 
 use super::TlsOptions;
 use super::proof::HandshakeState;
+use super::tls_error::{TlsError, closed_unanswered, unfit_key_error};
 
 /// The kind of a TLS stream's errors; no other error of an HTTP connection has it.
 pub(super) const TLS_ERROR: io::ErrorKind = io::ErrorKind::InvalidData;
@@ -94,120 +95,93 @@ impl ConnectError {
     }
 }
 
-/// A failure of TLS: a word for the metric's label, and a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TlsError {
-    pub(super) reason: &'static str,
-    pub(super) detail: String,
-}
-
-impl TlsError {
-    fn new(reason: &'static str, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
-    }
-
-    /// Classifies an error of the TLS stream.
-    pub(super) fn of(error: &io::Error, state: &HandshakeState, tls: TlsOptions) -> Self {
-        match rustls_error(error) {
-            Some(error) => Self::of_tls(error, state, tls),
-            None => Self::of_io(error),
-        }
-    }
-
-    fn of_io(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe => Self::new(
-                "closed",
-                "it closed the connection during the TLS handshake without saying why",
-            ),
-            io::ErrorKind::TimedOut => {
-                Self::new("timeout", "the TLS handshake did not finish in time")
-            }
-            _ => Self::new("io", format!("the connection broke during the TLS handshake: {error}")),
-        }
-    }
-
-    fn of_tls(error: &Error, state: &HandshakeState, tls: TlsOptions) -> Self {
-        match error {
-            Error::InvalidCertificate(_) => state.refusal.clone().unwrap_or_else(|| {
-                Self::new("bad-certificate", format!("its certificate was refused: {error}"))
-            }),
-            Error::AlertReceived(alert) => Self::of_alert(*alert, tls),
-            Error::PeerIncompatible(
-                PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-                | PeerIncompatible::ServerDoesNotSupportTls12Or13
-                | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::SupportedVersionsExtensionRequired,
-            ) => Self::version(tls),
-            Error::PeerIncompatible(
-                PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
-            ) => unfit_key_error(),
-            Error::PeerIncompatible(what) => {
-                Self::new("no-shared-cipher", format!("no TLS parameters in common: {what:?}"))
-            }
-            Error::InvalidMessage(what) => Self::new(
-                "not-tls",
-                format!("its answer is not TLS ({what:?}); hint: is this the port of `http://`?"),
-            ),
-            Error::NoCertificatesPresented => {
-                Self::new("bad-certificate", "it presented no certificate")
-            }
-            other => Self::new("protocol", format!("the TLS handshake failed: {other}")),
-        }
-    }
-
-    fn of_alert(alert: AlertDescription, tls: TlsOptions) -> Self {
-        use AlertDescription as A;
-        let name = alert_name(alert);
-        match alert {
-            A::ProtocolVersion => Self::version(tls),
-            A::HandshakeFailure | A::InsufficientSecurity => Self::new(
-                "no-shared-cipher",
-                format!(
-                    "it found no TLS parameters in common, or does not accept our certificate \
-                     (alert `{name}`)"
-                ),
-            ),
-            A::NoApplicationProtocol => Self::new(
-                "no-shared-protocol",
-                "it speaks neither HTTP/2 nor HTTP/1.1 (alert `no_application_protocol`)",
-            ),
-            alert if is_certificate_refusal(alert) => {
-                Self::new("refused-us", format!("it refused our certificate (alert `{name}`)"))
-            }
-            _ => Self::new("alert", format!("it ended the TLS handshake (alert `{name}`)")),
-        }
-    }
-
-    fn version(tls: TlsOptions) -> Self {
-        let detail = if tls.tls12 {
-            "it speaks neither TLS 1.3 nor TLS 1.2; expected one of them"
-        } else {
-            "it does not speak TLS 1.3; hint: `--tls12` allows TLS 1.2 too, \
-             older ones are never spoken"
-        };
-        Self::new("version", detail)
+/// Classifies an error of the TLS stream.
+pub(super) fn classify_tls_error(
+    error: &io::Error,
+    state: &HandshakeState,
+    tls: TlsOptions,
+) -> TlsError {
+    match rustls_error(error) {
+        Some(error) => classify_rustls(error, state, tls),
+        None => classify_io(error),
     }
 }
 
-/// It accepts no signature that our key can make.
-pub(super) fn unfit_key_error() -> TlsError {
-    TlsError::new(
-        "unfit-key",
-        "it accepts no signature that our key can make, so our certificate cannot be presented",
-    )
+fn classify_io(error: &io::Error) -> TlsError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => TlsError::new(
+            "closed",
+            "it closed the connection during the TLS handshake without saying why",
+        ),
+        io::ErrorKind::TimedOut => {
+            TlsError::new("timeout", "the TLS handshake did not finish in time")
+        }
+        _ => TlsError::new("io", format!("the connection broke during the TLS handshake: {error}")),
+    }
 }
 
-/// It closed the connection behind the handshake and before a byte of HTTP.
-pub(super) fn closed_unanswered() -> TlsError {
-    let detail = "it closed the connection right behind the TLS 1.3 handshake, before a byte of \
-                  HTTP; \
-                  hint: a server that does not accept our certificate may do so without saying \
-                  why, \
-                  see its log";
-    TlsError::new("closed-unanswered", detail)
+fn classify_rustls(error: &Error, state: &HandshakeState, tls: TlsOptions) -> TlsError {
+    match error {
+        Error::InvalidCertificate(_) => state.refusal.clone().unwrap_or_else(|| {
+            TlsError::new("bad-certificate", format!("its certificate was refused: {error}"))
+        }),
+        Error::AlertReceived(alert) => classify_alert(*alert, tls),
+        Error::PeerIncompatible(
+            PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::SupportedVersionsExtensionRequired,
+        ) => version_error(tls),
+        Error::PeerIncompatible(PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon) => {
+            unfit_key_error()
+        }
+        Error::PeerIncompatible(what) => {
+            TlsError::new("no-shared-cipher", format!("no TLS parameters in common: {what:?}"))
+        }
+        Error::InvalidMessage(what) => TlsError::new(
+            "not-tls",
+            format!("its answer is not TLS ({what:?}); hint: is this the port of `http://`?"),
+        ),
+        Error::NoCertificatesPresented => {
+            TlsError::new("bad-certificate", "it presented no certificate")
+        }
+        other => TlsError::new("protocol", format!("the TLS handshake failed: {other}")),
+    }
+}
+
+fn classify_alert(alert: AlertDescription, tls: TlsOptions) -> TlsError {
+    use AlertDescription as A;
+    let name = alert_name(alert);
+    match alert {
+        A::ProtocolVersion => version_error(tls),
+        A::HandshakeFailure | A::InsufficientSecurity => TlsError::new(
+            "no-shared-cipher",
+            format!(
+                "it found no TLS parameters in common, or does not accept our certificate \
+                 (alert `{name}`)"
+            ),
+        ),
+        A::NoApplicationProtocol => TlsError::new(
+            "no-shared-protocol",
+            "it speaks neither HTTP/2 nor HTTP/1.1 (alert `no_application_protocol`)",
+        ),
+        alert if is_certificate_refusal(alert) => {
+            TlsError::new("refused-us", format!("it refused our certificate (alert `{name}`)"))
+        }
+        _ => TlsError::new("alert", format!("it ended the TLS handshake (alert `{name}`)")),
+    }
+}
+
+fn version_error(tls: TlsOptions) -> TlsError {
+    let detail = if tls.tls12 {
+        "it speaks neither TLS 1.3 nor TLS 1.2; expected one of them"
+    } else {
+        "it does not speak TLS 1.3; hint: `--tls12` allows TLS 1.2 too, \
+         older ones are never spoken"
+    };
+    TlsError::new("version", detail)
 }
 
 /// Whether an alert blames our certificate, or the lack of one.

@@ -18,6 +18,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, RootCertStore};
 
 use super::certificate::{Certificate, format_timestamp};
+use super::file_error::{describe_pem_blocks, file_error, malformed_pem_error};
 use super::revocation::Revocations;
 use super::{IdentityError, IdentityPaths, provider};
 use crate::resources::read_at_most;
@@ -296,43 +297,6 @@ fn key_pair_error(dir: &Path, error: &Error) -> IdentityError {
             "not a key that can sign; expected an ECDSA, Ed25519 or RSA private key",
         ),
     }
-}
-
-/// Names the PEM blocks that a file does hold.
-pub(super) fn describe_pem_blocks(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let labels = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----"));
-    let labels: Vec<_> = labels
-        .take(3)
-        .map(|label| format!("`{}`", super::certificate::escape_bounded(label)))
-        .collect();
-    match labels.is_empty() {
-        _ if bytes.is_empty() => "the file is empty".to_owned(),
-        true => "no PEM block".to_owned(),
-        false => format!("holds {}", labels.join(", ")),
-    }
-}
-
-pub(super) fn malformed_pem_error(
-    path: &Path,
-    error: &pem::Error,
-    expected: &str,
-) -> IdentityError {
-    let met = match error {
-        pem::Error::MissingSectionEnd { .. } => {
-            "a PEM block has no end (is the file half-written?)"
-        }
-        pem::Error::IllegalSectionStart { .. } => "a PEM block begins wrongly",
-        pem::Error::Base64Decode(_) => "a PEM block is not base64",
-        _ => "not PEM",
-    };
-    file_error(path, &format!("{met}; expected {expected}"))
-}
-
-pub(super) fn file_error(path: &Path, what: &str) -> IdentityError {
-    IdentityError { message: format!("`{}`: {what}", path.display()), is_missing: false }
 }
 
 /// The cryptography of every configuration made here: aws-lc, post-quantum key exchange first.

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod connector;
 mod error;
+mod file_error;
 mod files;
 pub mod issue;
 mod metrics;
@@ -18,6 +19,7 @@ mod proof;
 mod response_heads;
 mod revocation;
 mod rotation;
+mod tls_error;
 mod traffic_meter;
 mod verifier;
 

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
 use super::connector::{self, ConnectTarget, client_config, close, handshake};
-use super::error::{self, ConnectError, TlsError};
+use super::error::{self, ConnectError};
 use super::files::TrustStore;
 use super::proof::{ClientCertResolver, HandshakeState};
 use super::traffic_meter::{Socket, TrafficMeter};
@@ -140,7 +140,7 @@ async fn inspect_handshake(
         {
             None
         }
-        Err(error) => Some(TlsError::of(error, &state, tls).detail),
+        Err(error) => Some(error::classify_tls_error(error, &state, tls).detail),
         Ok(_) => None,
     };
     let finished = outcome.as_ref().ok();
@@ -199,7 +199,7 @@ fn handshake_error(
     state: &HandshakeState,
     tls: TlsOptions,
 ) -> ConnectError {
-    ConnectError::tls(&target.name, &TlsError::of(error, state, tls))
+    ConnectError::tls(&target.name, &error::classify_tls_error(error, state, tls))
 }
 
 /// Reads (and throws away) until the server ends the connection or the time is over.

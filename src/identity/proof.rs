@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::sign::CertifiedKey;
 use rustls::{NamedGroup, SignatureScheme};
 
-use super::error::TlsError;
+use super::tls_error::TlsError;
 
 /// The most sessions held for one connection that is not proven yet.
 const PENDING_SESSIONS_MAX: usize = 8;

@@ -21,7 +21,7 @@ use x509_parser::prelude::FromDer as _;
 
 use super::IdentityError;
 use super::certificate::from_unix;
-use super::files::{describe_pem_blocks, file_error, malformed_pem_error};
+use super::file_error::{describe_pem_blocks, file_error, malformed_pem_error};
 
 const EXPECTED: &str = "a PEM block `X509 CRL`";
 

@@ -18,9 +18,9 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::certificate::{Certificate, format_timestamp};
-use super::error::TlsError;
 use super::files::TrustStore;
 use super::proof;
+use super::tls_error::TlsError;
 use crate::domain::ServerIdentity;
 
 /// Accepts one server identity under some trust anchors.

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::breaker::AttemptHealth;
-use super::retry::ResendPlan;
 use super::{Reason, SourceError};
 
 /// Why one request gave no part.
@@ -34,6 +35,13 @@ pub(super) enum Resend {
     OnFreshConnection,
     /// The source refused it unprocessed.
     OnAnyConnection,
+}
+
+/// When and how a request is sent again outside the budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ResendPlan {
+    pub(super) at: Instant,
+    pub(super) on_fresh_connection: bool,
 }
 
 impl AttemptError {

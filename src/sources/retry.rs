@@ -14,7 +14,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 use tower::retry::budget::{Budget as _, TpsBudget};
 
-use super::attempt_error::{AttemptError, Resend};
+use super::attempt_error::{AttemptError, Resend, ResendPlan};
 
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
@@ -78,13 +78,6 @@ fn exponential_backoff(count: usize) -> ExponentialBackoff {
 pub(super) struct ResendAllowance {
     left: usize,
     backoff: ExponentialBackoff,
-}
-
-/// How it is sent again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ResendPlan {
-    pub(super) at: Instant,
-    pub(super) on_fresh_connection: bool,
 }
 
 impl ResendAllowance {
