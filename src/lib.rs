@@ -38,7 +38,8 @@
 //!   log_filter                 log filters, parsed and bounded. Pure
 //! ```
 //!
-//! Imports go down only (`tests/layout.rs` holds them to it).
+//! Imports go down only (`tests/layout.rs` holds them to it), and the files of a part import each
+//! other in one direction (`tests/import_circles.rs`).
 //!
 //! # The life of a request
 //!

@@ -16,6 +16,7 @@ mod fleet;
 mod history;
 mod hostile;
 mod identities;
+mod import_circles;
 mod inject;
 mod k8s;
 mod layout;
