@@ -184,7 +184,7 @@ impl CacheEntry {
 
     /// Until when it is fresh by the rules in force: they may differ from those under which it was
     /// stored.
-    pub fn fresh_until(&self, rules: &CacheRules) -> Instant {
+    pub(super) fn fresh_until(&self, rules: &CacheRules) -> Instant {
         self.collected() + self.fresh().min(self.content.ttl(rules))
     }
 

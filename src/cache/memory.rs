@@ -247,7 +247,7 @@ impl Memory {
     }
 
     /// Whether there is none.
-    pub fn is_off(&self) -> bool {
+    pub(super) fn is_off(&self) -> bool {
         self.capacity == 0
     }
 

@@ -74,7 +74,7 @@ pub struct CacheContext {
     /// `--verify`: a sample of the hits is compared with the sources.
     pub verifier: Option<HitVerifier>,
     /// Bounds the answers that are on their way to Redis.
-    pub stores: Arc<Semaphore>,
+    pub(super) stores: Arc<Semaphore>,
     /// The behaviour while the lease is lost.
     pub bus_loss: BusLoss,
 }

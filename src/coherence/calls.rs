@@ -200,7 +200,7 @@ pub struct FetchedDataset {
 impl ScriptCall {
     /// Whether this call may begin an epoch. The others answer [`ScriptReply::OtherLife`] where the
     /// log is of another life.
-    pub const fn may_begin_epoch(&self) -> bool {
+    pub(super) const fn may_begin_epoch(&self) -> bool {
         matches!(self, Self::Heartbeat(_) | Self::Invalidate { .. })
     }
 }

@@ -37,12 +37,12 @@ impl EpochAge {
 
     /// The longest lease that was received, plus the time that a deposed primary may go on
     /// answering.
-    pub const fn whole_lease(&self) -> Duration {
+    pub(super) const fn whole_lease(&self) -> Duration {
         self.longest_lease.saturating_add(self.grace)
     }
 
     /// Whether the process has known `epoch` for the whole lease.
-    pub fn is_known_for_whole_lease(&self, epoch: Epoch, now: Moment) -> bool {
+    pub(super) fn is_known_for_whole_lease(&self, epoch: Epoch, now: Moment) -> bool {
         self.known_since
             .is_some_and(|(known, since)| known == epoch && now.since(since) >= self.whole_lease())
     }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::context::Context;
-use super::model::{Domain, SourceIndex};
+use super::model::SourceIndex;
 
 /// Reports the cycles among the sources; each source is on one of them at most once.
 pub(super) fn check_acyclic(
@@ -74,29 +74,4 @@ fn report_cycle(
     let expected = "a source that does not need this one";
     let hint = "take the value from `{key}` or from another source";
     context.problem(place.clone(), message, expected, hint);
-}
-
-impl Domain {
-    /// The sources by rank: those of a rank need only sources of the ranks before it, and can be
-    /// asked side by side.
-    pub fn ranks(&self) -> Vec<Vec<SourceIndex>> {
-        let mut placed_at = vec![false; self.sources.len()];
-        let mut ranks: Vec<Vec<SourceIndex>> = Vec::new();
-        let mut placed = 0;
-        while placed < self.sources.len() {
-            let ready = |at: &usize| {
-                !placed_at[*at] && self.sources[*at].needs.iter().all(|need| placed_at[need.0])
-            };
-            let rank: Vec<_> = (0..self.sources.len()).filter(ready).map(SourceIndex).collect();
-            if rank.is_empty() {
-                break;
-            }
-            for SourceIndex(at) in &rank {
-                placed_at[*at] = true;
-            }
-            placed += rank.len();
-            ranks.push(rank);
-        }
-        ranks
-    }
 }

@@ -118,7 +118,7 @@ impl Activity {
     }
 
     /// Whether nothing is under way and nothing came or ended for `quiet`.
-    pub fn is_quiet_for(&self, quiet: Duration) -> bool {
+    pub(super) fn is_quiet_for(&self, quiet: Duration) -> bool {
         let last = Duration::from_millis(self.0.last_ms.load(Ordering::SeqCst));
         self.in_flight() == 0 && self.0.since.elapsed().saturating_sub(last) >= quiet
     }

@@ -15,19 +15,19 @@ pub struct PortMetrics {
     /// Connections open now.
     pub connections: Gauge,
     /// Connections that came while all places but the kept ones were taken.
-    pub connections_full: Counter,
+    pub(super) connections_full: Counter,
     /// Connections that were evicted, by what they were doing.
     evicted: Family<ConnectionStateLabel, Counter>,
     /// Connections closed because a request's head took too long to arrive.
-    pub slow_requests: Counter,
+    pub(super) slow_requests: Counter,
     /// Requests whose body took too long to arrive.
-    pub slow_bodies: Counter,
+    pub(super) slow_bodies: Counter,
     /// Connections closed because an answer was not read.
-    pub slow_readers: Counter,
+    pub(super) slow_readers: Counter,
     /// Connections closed because requests held too much, and this one was not sending or reading.
-    pub requests_ended: Counter,
+    pub(super) requests_ended: Counter,
     /// Requests refused because those under way held too much.
-    pub requests_refused: Counter,
+    pub(super) requests_refused: Counter,
     /// TLS handshakes that failed, on a port that speaks TLS.
     pub handshakes_failed: Counter,
 }

@@ -84,14 +84,6 @@ impl Certificate {
         }
     }
 
-    /// The SPIFFE ID, where it is the one and only URI SAN.
-    pub fn spiffe_id(&self) -> Option<&str> {
-        match self.uris.as_slice() {
-            [one] if one.starts_with("spiffe://") => Some(one),
-            _ => None,
-        }
-    }
-
     /// Whether its validity is over.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         is_past_expiry(self.not_after, now)
@@ -198,14 +190,6 @@ mod tests {
         assert_eq!(unix_seconds(from_unix(-5)), 0);
         let past = Validity { not_before: from_unix(-631_152_000), not_after: from_unix(-1) };
         assert!(read(&Leaf::new("a").valid(past)).is_expired(SystemTime::now()));
-    }
-
-    #[test]
-    fn only_a_sole_uri_is_a_spiffe_id() {
-        assert_eq!(read(&Leaf::new("a").uri("spiffe://d/a")).spiffe_id(), Some("spiffe://d/a"));
-        assert_eq!(read(&Leaf::new("a").uri("spiffe://d/a").uri("spiffe://d/b")).spiffe_id(), None);
-        assert_eq!(read(&Leaf::new("a").uri("https://d/a")).spiffe_id(), None);
-        assert_eq!(read(&Leaf::new("a").dns("d")).spiffe_id(), None);
     }
 
     #[test]

@@ -353,7 +353,7 @@ mod tests {
     fn a_good_folder_makes_an_identity() {
         let identity = IdentityFolder::new().load().unwrap();
         assert_eq!(identity.generation, 7);
-        assert_eq!(identity.certificate.spiffe_id(), Some("spiffe://d/me"));
+        assert_eq!(identity.certificate.uris, ["spiffe://d/me"]);
         assert_eq!(identity.authorities.len(), 1);
         assert!(!format!("{identity:?}").contains("PRIVATE"));
     }

@@ -267,11 +267,6 @@ impl Drop for ComputeSlot {
 }
 
 impl RunClock {
-    /// Whether the run has to stop.
-    pub fn must_stop(&self) -> bool {
-        self.is_cancelled() || Instant::now() >= self.until
-    }
-
     /// When the run's time is over.
     pub fn until(&self) -> Instant {
         self.until
@@ -469,7 +464,7 @@ mod tests {
                 queue
                     .run(later(), move |clock| {
                         let _ = began.send(());
-                        while !clock.must_stop() {
+                        while !clock.is_cancelled() && Instant::now() < clock.until() {
                             std::thread::yield_now();
                         }
                     })

@@ -109,7 +109,7 @@ impl DatasetFailureKind {
 
 impl ConsumerProblem {
     /// The problem that a failed collection is.
-    pub fn from_collect(error: CollectError, domain: &str) -> Self {
+    pub(super) fn from_collect(error: CollectError, domain: &str) -> Self {
         match error {
             CollectError::NotFound { .. } => Self::NotFound { domain: domain.to_owned() },
             CollectError::Overloaded { detail } => Self::Overloaded { detail },

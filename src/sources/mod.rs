@@ -43,7 +43,6 @@ pub use trace::TraceContext;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::PathAndQuery;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -115,6 +114,3 @@ pub struct Attempt {
 /// The bytes that a part reserves for each of its own: the body as it arrives, and its copy in the
 /// dataset. Code that drops a part gives as much back.
 pub const BODY_COPIES: u64 = 2;
-
-/// A strong `ETag` as it goes into `If-None-Match`.
-pub type StrongETag = HeaderValue;

@@ -61,7 +61,7 @@ impl TraceContext {
     }
 
     /// A span id: random, never zero.
-    pub fn random_span_id() -> u64 {
+    pub(super) fn random_span_id() -> u64 {
         fastrand::u64(1..)
     }
 

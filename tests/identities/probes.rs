@@ -37,7 +37,7 @@ async fn an_inspection_tells_what_is_there_and_what_is_wrong() {
     let good = inspect(&server.uri(), &identity, &expected(), TLS13).await.unwrap();
     assert_eq!((good.problem, good.asked_for_certificate), (None, true));
     assert_eq!((good.protocol, good.group), (Some("TLS 1.3"), Some("X25519MLKEM768")));
-    assert_eq!(good.certificate.unwrap().spiffe_id(), Some(PROFILE));
+    assert_eq!(good.certificate.unwrap().uris, [PROFILE]);
     assert_eq!(server.next_connection().await.bytes, b"");
 
     let other = ServerIdentity::Dns("orders.shop".to_owned());

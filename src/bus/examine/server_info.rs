@@ -74,7 +74,7 @@ pub struct BufferLimit {
 
 impl RedisServerInfo {
     /// Whether a Cluster of this version has sharded pub/sub.
-    pub const fn is_sharded(&self) -> bool {
+    pub(super) const fn is_sharded(&self) -> bool {
         self.compatible.0 >= 7
     }
 

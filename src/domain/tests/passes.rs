@@ -29,7 +29,6 @@ fn the_example_of_the_design_is_read_as_it_is_meant() {
     ];
     assert_eq!(orders.http.url.pieces, pieces);
     assert_eq!(orders.http.url.origin, "https://orders.shop:8443/");
-    assert_eq!(domain.ranks(), [vec![SourceIndex(0), SourceIndex(1)], vec![SourceIndex(2)]]);
     assert_eq!(domain.version("v1").unwrap().successor.as_deref(), Some("v2"));
     assert_eq!(domain.version("v2").unwrap().path.before, "/v2/customers/");
 }
