@@ -6,7 +6,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 use http::StatusCode;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -16,6 +15,7 @@ use super::terminal::escape;
 use super::waterfall::Waterfall;
 use super::{exit, local_collect, out, pretty, status};
 use crate::admin::api::Status;
+use crate::domain::encode_key;
 
 #[derive(Debug, Args)]
 pub(super) struct GetCommand {
@@ -72,8 +72,7 @@ impl GetCommand {
 
     async fn ask_sidecar(&self) -> Result<DatasetResponse, ExitCode> {
         let path = self.path_of_version(&status::fetch_status(&self.admin).await?)?;
-        let path =
-            path.replace("{key}", &utf8_percent_encode(&self.key, NON_ALPHANUMERIC).to_string());
+        let path = path.replace("{key}", &encode_key(&self.key).to_string());
         let (addresses, _) = self.listen.addresses();
         let unavailable = |error: &dyn std::fmt::Display| {
             out::error(error);

@@ -14,6 +14,7 @@ use super::client::DatasetResponse;
 use super::{check, exit, out, serve};
 use crate::bus::{self, Bus};
 use crate::cache::CacheConfig;
+use crate::domain::encode_key;
 use crate::http::AllowedHosts;
 use crate::serve::{Consumers, ConsumersConfig, KeyLogPolicy, Reporter, Routes, ServeMetrics};
 use crate::sidecar::{self, DomainCaches, SidecarStartError};
@@ -95,6 +96,5 @@ fn dataset_path(
     let version = version.ok_or_else(|| {
         format!("domain `{name}` has no version `{}`", dataset.version.unwrap_or(""))
     })?;
-    let key = percent_encoding::utf8_percent_encode(key, percent_encoding::NON_ALPHANUMERIC);
-    Ok(version.path.text.replace("{key}", &key.to_string()))
+    Ok(version.path.text.replace("{key}", &encode_key(key).to_string()))
 }

@@ -1,12 +1,18 @@
-//! The key in the path of a request, decoded and checked.
+//! The key as a segment of a path that `bfb` publishes: percent-encoded, decoded, checked.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 use super::model::Domain;
 use super::value::check_value;
 
 /// The longest key, in bytes once decoded.
 pub const MAX_KEY_BYTES: usize = 512;
+
+/// Percent-encodes a key for its segment; [`decode_key`] reads it. (In the URLs of sources it is
+/// encoded by [`encode_value`](super::encode_value), like all values there.)
+pub(crate) fn encode_key(key: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(key, NON_ALPHANUMERIC)
+}
 
 /// The key that a segment names: decoded once, UTF-8, of bounded length, matching the domain's
 /// pattern.

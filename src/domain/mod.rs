@@ -34,9 +34,9 @@ mod tests;
 
 pub use decode::parse;
 pub use key_segment::MAX_KEY_BYTES;
-pub(crate) use key_segment::decode_key;
+pub(crate) use key_segment::{decode_key, encode_key};
 pub use load::{Loaded, files, load, read_text};
 pub use model::*;
 pub use schema::SCHEMA;
-pub(crate) use value::{check_value, has_dot_part};
+pub(crate) use value::{check_value, encode_value, has_dot_part};
 pub use world::*;

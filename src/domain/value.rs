@@ -1,7 +1,18 @@
-//! Which values may stand in a URL: the rule for keys and for references alike.
+//! Values in the URLs of sources, keys and references alike: which may stand there, and how they
+//! are percent-encoded.
 //!
 //! Values go out percent-encoded, but a proxy on the way may decode before it routes (nginx does),
 //! and then takes `..%2Fadmin` for the way to another folder, with our certificate's rights.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
+
+/// All but the unreserved characters of RFC 3986, section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes a value, so that it cannot leave its segment or its query value.
+pub(crate) fn encode_value(value: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(value, RESERVED)
+}
 
 /// The error of a value that is to stand in a URL, after its one decoding: words that follow its
 /// name.

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::metrics::{ServeMetrics, VersionMetrics};
 use super::openapi;
 use crate::cache::Cache;
-use crate::domain::{Domain, PathTemplate, Version};
+use crate::domain::{Domain, PathTemplate, Version, encode_key};
 use crate::shape::{CompileError, Program};
 
 /// Everything that consumers can ask for.
@@ -84,7 +83,7 @@ impl Route {
     /// The value of `Link`: the same key in the version to move to.
     pub(super) fn successor_link(&self, key: &str) -> Option<HeaderValue> {
         let PathTemplate { before, after, .. } = self.successor.as_ref()?;
-        let key = utf8_percent_encode(key, NON_ALPHANUMERIC);
+        let key = encode_key(key);
         HeaderValue::try_from(format!("<{before}{key}{after}>; rel=\"successor-version\"")).ok()
     }
 }

@@ -7,17 +7,15 @@
 use std::borrow::Cow;
 
 use http::uri::PathAndQuery;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Part, Reason, SourceError};
-use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, has_dot_part};
+use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, encode_value, has_dot_part};
 
 /// The longest request target, in bytes: common servers accept at least as much.
 const TARGET_MAX: usize = 8_000;
-
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Renders a request target: percent-encodes the key and the referenced scalars so that none can
 /// leave its place.
@@ -78,7 +76,7 @@ fn append_encoded(target: &mut String, value: &str) -> Result<(), &'static str> 
     if value.len() > TARGET_MAX {
         return Err("is longer than 8000 bytes");
     }
-    target.extend(utf8_percent_encode(value, RESERVED));
+    target.extend(encode_value(value));
     Ok(())
 }
 

@@ -26,7 +26,10 @@ async fn impatient(first: Vec<Reply>) -> (Sidecar, Upstream) {
 
 #[tokio::test]
 async fn who_joins_a_flight_that_hangs_is_answered_by_one_of_its_own() {
-    let (sidecar, upstream) = impatient(vec![Reply::never()]).await;
+    // The second flight lasts until all five have come to it, also where a busy machine lets one
+    // send its request later than another.
+    let slow = Reply::json("1").after(Duration::from_millis(700));
+    let (sidecar, upstream) = impatient(vec![Reply::never(), slow]).await;
     let (first, others) = tokio::join!(sidecar.get(PATH), async {
         upstream.requests(1).await;
         join_all((0..5).map(|_| sidecar.get(PATH))).await
