@@ -39,7 +39,7 @@
 //! ```
 //!
 //! Imports go down only (`tests/layout.rs` holds them to it), and the files of a part import each
-//! other in one direction (`tests/import_circles.rs`).
+//! other in one direction, with two exceptions (`tests/import_circles.rs`).
 //!
 //! # The life of a request
 //!
@@ -59,7 +59,8 @@
 //!    have arrived; with `atomicity: snapshot` further rounds confirm that all parts were current
 //!    at one instant. One failure cancels the rest.
 //! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that
-//!    [`identity::Connector`] has proven mutual before the first byte of a request; it retries
+//!    [`identity::Connector`] has proven mutual (`identity/connector.rs`, `prove`) before the first
+//!    byte of a request; it retries
 //!    within its budget and the deadline.
 //! 6. The parts are joined byte for byte into a [`collect::Dataset`], which memory and Redis store
 //!    unless it was invalidated during the flight. A version's [`shape::Program`] runs on it,

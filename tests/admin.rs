@@ -1,4 +1,4 @@
-//! The admin port, DESIGN.md section 6: probes, metrics, status, log level; nothing for web pages,
+//! The admin port, `docs/operations.md`: probes, metrics, status, log level; nothing for web pages,
 //! no key anywhere.
 
 use http::Method;

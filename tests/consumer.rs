@@ -1,4 +1,4 @@
-//! The consumer's side, DESIGN.md section 5, to the letter: its requests, the answers, and the
+//! The consumer's side, `docs/consumers.md` to the letter: its requests, the answers, and the
 //! headers that sources receive of it.
 
 mod allowed_hosts;

@@ -288,7 +288,7 @@ fn a_file_that_is_too_large_or_not_text_is_refused() {
     assert!(parse(Path::new("a"), &"#".repeat((1 << 20) + 1), world()).is_err());
 }
 
-/// DESIGN.md: each problem has file, line, column, the expected value and a hint.
+/// Each problem has file, line, column, the expected value and a hint.
 fn says_all(problem: &Problem) {
     let written = serde_json::to_value(problem).unwrap();
     for member in ["file", "message", "expected", "hint"] {

@@ -1,4 +1,4 @@
-//! Checks the layout of DESIGN.md section 8: imports go down the list only.
+//! Checks the layout that `src/lib.rs` draws: imports go down the list only.
 
 use std::collections::BTreeSet;
 use std::fs;

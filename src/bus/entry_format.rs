@@ -11,7 +11,7 @@ use crate::coherence::{
 };
 
 /// The most bytes of an entry's scopes as JSON: all names together have at most 64 KiB, and JSON
-/// takes up to six bytes for one of them.
+/// takes up to six bytes for each byte of them.
 const ENTRY_BYTES_MAX: usize = 512 * 1024;
 /// The most entries of one message; the script publishes one.
 const ENTRIES_MAX: usize = 1_024;
@@ -43,7 +43,7 @@ struct RawHint {
 }
 
 /// Parses a message of the channel of published entries; `None` if its epoch or a `seq` cannot be
-/// read: then something was missed.
+/// read: the caller then counts a gap.
 pub fn parse_published(payload: &[u8]) -> Option<PublishedEntries> {
     let raw: RawPublished = serde_json::from_slice(payload).ok()?;
     if raw.entries.len() > ENTRIES_MAX {

@@ -201,11 +201,11 @@ async fn examine_server(
         found.error = Some(error);
         return found;
     }
-    let asked = async {
+    let queried = async {
         let mut connection = target.endpoint.connect(REPLY_LIMITS, |_| {}, |_| {}).await?;
         query_server(&mut connection, target, settings, &mut found).await
     };
-    if let Err(fault) = timeout(limit, asked).await.unwrap_or(Err(RedisFault::TimedOut)) {
+    if let Err(fault) = timeout(limit, queried).await.unwrap_or(Err(RedisFault::TimedOut)) {
         found.error = Some(reach::probe_error(fault, found.tls.as_ref(), settings));
     }
     found

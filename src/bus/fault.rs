@@ -1,7 +1,7 @@
-//! Redis faults: the classification of what can go wrong with Redis. A fault is never a request's
+//! Redis faults: the classification of what can go wrong with Redis. A fault is never a read's
 //! error: it is a miss, it is counted (`bfb_redis_faults_total{kind}`), and without replies the
-//! lease runs out. `bus/mod.rs` tells what a sidecar does when Redis refuses a script;
-//! `driver/fault_log.rs` logs faults.
+//! lease runs out (then `--bus-loss fail` answers 503). `bus/mod.rs` tells what a sidecar does when
+//! Redis refuses a script; `driver/fault_log.rs` logs faults.
 
 use std::io;
 use std::path::PathBuf;

@@ -2,8 +2,8 @@
 //!
 //! It carries out what the replicas of [`crate::coherence`] decide: [`scripts`](Scripts) that run
 //! inside Redis, pub/sub with every gap noticed, the lease's clock, reconnecting. A Redis fault is
-//! never a request's error here: a read is answered from the replica at once, and every call to
-//! Redis is bounded in time. Datasets and their bytes are left to `cache`.
+//! never a read's error here: the replica answers at once whether memory may be used, and every
+//! call to Redis is bounded in time. Datasets and their bytes are left to `cache`.
 //!
 //! # What it needs of Redis
 //!
@@ -16,8 +16,10 @@
 //!
 //! # When Redis refuses a script
 //!
-//! A refusal (`NOPERM`, `OOM`, `READONLY`, …) becomes a [`RedisFault::Refused`] or a
-//! [`RedisFault::NoPermission`] in `bus/fault.rs`. A refused script never fails a read:
+//! A refusal (`NOPERM`, `OOM`, `READONLY`, `ERR unknown command`, …) becomes a
+//! [`RedisFault::Refused`] or a [`RedisFault::NoPermission`] in `bus/fault.rs`, and a reply that is
+//! none of the script's a [`RedisFault::Unreadable`], with the same consequences. A refused script
+//! never fails a read:
 //!
 //! - *Fetch, claim, store*: Redis counts as having no dataset. The flight collects from the sources
 //!   without a claim, and its dataset is kept in memory only. Nothing is logged.

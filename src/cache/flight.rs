@@ -1,4 +1,4 @@
-//! One flight: a collection that several callers wait for, and that outlives every one of them.
+//! One flight: a collection that several callers share. It ends early once all of them have left.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -37,8 +37,8 @@ struct MemoryKey {
 struct MemoryPlan {
     domain: Arc<str>,
     plan: Arc<str>,
-    /// The hash of domain and key together, so that a look-up hashes only the key, with a random
-    /// seed.
+    /// The hash of domain and plan together, so that a look-up hashes only the key. The seed is
+    /// random.
     hash: u64,
 }
 
@@ -148,12 +148,12 @@ impl Lifecycle<MemoryKey, WeighedEntry> for CountEvictions {
     }
 }
 
-/// The tables are not sized for more than this in advance.
+/// The most entries for which the map allocates in advance.
 const ENTRIES_EXPECTED_MAX: usize = 1 << 16;
-/// A part of the map with a lock of its own has so much room at least, so that the largest dataset
-/// fits into it.
+/// The least capacity of a part of the map with a lock of its own: the largest dataset fits into
+/// it.
 const SHARD_BYTES_MIN: u64 = 128 << 20;
-/// More parts than this are of no use to the processors of any machine.
+/// The most parts: more locks than that are not contended.
 const SHARDS_MAX: u64 = 16;
 /// The weight that is assumed for an entry where the map sizes its own tables; they grow where
 /// entries weigh less.
@@ -189,9 +189,9 @@ impl Memory {
         self.entries.get(key).map(|held| held.entry)
     }
 
-    /// Keeps it, unless there is one already that was collected later and is still `is_valid`.
+    /// Stores `entry`, unless the entry in place was collected later and is still `is_valid`.
     fn put(&self, key: MemoryKey, entry: Arc<CacheEntry>, is_valid: impl Fn(&CacheEntry) -> bool) {
-        let _turn = self.writes.lock();
+        let _write_guard = self.writes.lock();
         let is_newer =
             |there: &Arc<CacheEntry>| there.collected() > entry.collected() && is_valid(there);
         if !self.get(&key).as_ref().is_some_and(is_newer) {
@@ -199,9 +199,9 @@ impl Memory {
         }
     }
 
-    /// Weighs it anew, if it is still there.
+    /// Weighs `entry` anew, if it is still in place.
     fn reweigh(&self, key: MemoryKey, entry: &Arc<CacheEntry>) {
-        let _turn = self.writes.lock();
+        let _write_guard = self.writes.lock();
         if self.get(&key).is_some_and(|there| Arc::ptr_eq(&there, entry)) {
             self.insert(key, entry.clone());
         }
@@ -222,11 +222,11 @@ impl Memory {
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
             let memory = self.clone();
-            let _ = tokio::task::spawn_blocking(move || memory.drop_useless()).await;
+            let _ = tokio::task::spawn_blocking(move || memory.remove_expired()).await;
         }
     }
 
-    fn drop_useless(&self) {
+    fn remove_expired(&self) {
         let now = tokio::time::Instant::now();
         for (key, held) in self.entries.iter().filter(|(_, held)| !held.entry.is_retained(now)) {
             let same = |there: &WeighedEntry| Arc::ptr_eq(&there.entry, &held.entry);
@@ -246,7 +246,7 @@ impl Memory {
         self.entries.weight()
     }
 
-    /// Whether there is none.
+    /// Whether the tier is off (`--memory 0`, `--no-cache`).
     pub(super) fn is_off(&self) -> bool {
         self.capacity == 0
     }

@@ -62,7 +62,7 @@ impl Policy {
         })
     }
 
-    /// The same without the lease: no invalidation that was applied here has outdated it.
+    /// Whether no invalidation that was applied here outdates an entry, with or without the lease.
     pub(super) fn is_current(&self, entry: &CacheEntry, key: &str) -> bool {
         entry.fence().is_some_and(|fence| self.bus.is_valid(fence, key, entry.tags()))
     }

@@ -57,11 +57,11 @@ impl ProgramRunner {
         read: fn(Vec<u8>) -> T,
     ) -> Result<T, ProgramError> {
         let memory_bytes = RUN_BYTES_MAX.min(self.share.limit());
-        let mut wanted = MEMORY_STEP_BYTES.min(memory_bytes);
+        let mut reserve_bytes = MEMORY_STEP_BYTES.min(memory_bytes);
         let mut cpu_time = Duration::ZERO;
         let mut runs = 0;
         loop {
-            let reserved = self.share.reserve(wanted, until).await;
+            let reserved = self.share.reserve(reserve_bytes, until).await;
             let reserved = reserved.map_err(|_| ProgramError::Overloaded(NO_MEMORY))?;
             let program = program.clone();
             let input = input.clone();
@@ -81,7 +81,7 @@ impl ProgramRunner {
                 Err(RunError { kind: RunErrorKind::MemoryRefused, .. })
                     if reached < memory_bytes =>
                 {
-                    wanted = reached.saturating_mul(2).min(memory_bytes);
+                    reserve_bytes = reached.saturating_mul(2).min(memory_bytes);
                 }
                 // The machine, or the process, was suspended meanwhile: the program is not to
                 // blame.

@@ -11,15 +11,15 @@ use crate::collect;
 /// The options of a read.
 #[derive(Debug, Clone)]
 pub struct ReadOptions {
-    /// Ask the sources again, in a flight begun after the caller came.
+    /// `no-cache`: the sources are asked again, in a flight that begins after the caller came.
     pub no_cache: bool,
-    /// Keep nothing for this caller's sake.
+    /// `no-store`: nothing is stored for this caller's sake.
     pub no_store: bool,
-    /// Nothing older.
+    /// `max-age`: the oldest age that the caller accepts.
     pub max_age: Option<Duration>,
-    /// From a cache, or not at all.
+    /// `only-if-cached`: the sources are not asked.
     pub only_if_cached: bool,
-    /// At least as new as an invalidation.
+    /// `Bfb-After`: the invalidations that the answer must reflect.
     pub after: After,
     /// The options of the collection, if this caller starts one.
     pub collect: collect::CollectOptions,
@@ -36,6 +36,6 @@ impl ReadOptions {
 pub enum After {
     /// All of these invalidations: none where it was not sent.
     Tokens(Vec<InvalidationToken>),
-    /// Something that is no token: it names an invalidation that surely was not applied.
+    /// A text that is no token: it counts as an invalidation that was not applied.
     Unknown,
 }

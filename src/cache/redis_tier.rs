@@ -259,8 +259,8 @@ impl RedisTier {
         // The permit is not awaited with the memory in hand, for which others may wait; nor is the
         // permit held for long while memory is awaited.
         let _turn = self.bus().read_permit(bytes).await.ok()?;
-        let taken = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
-        if !matches!(taken, Ok(Ok(()))) {
+        let reserved = timeout(LARGE_READ_MAX, memory.take(COPIES * bytes)).await;
+        if !matches!(reserved, Ok(Ok(()))) {
             self.0.metrics.redis_no_memory.inc();
             return None;
         }
@@ -290,17 +290,17 @@ impl RedisTier {
             return Err(Rejection::Outdated);
         }
         let fence = self.bus().may_store_fetched(start, key, fetched);
-        let mut taken = 0;
+        let mut taken_bytes = 0;
         let take_memory = |bytes| {
             let fits = memory.try_take(bytes);
-            taken += if fits { bytes } else { 0 };
+            taken_bytes += if fits { bytes } else { 0 };
             fits
         };
         let decoded =
             self.decode(&self.place(key), &fetched.dataset, fetched.ttl_left, take_memory);
         let entry =
             decoded.map(|decoded| self.entry_of(decoded, &fetched.dataset.tags, fence, memory));
-        memory.give_back(taken);
+        memory.give_back(taken_bytes);
         let entry = match entry {
             Ok(entry) => entry,
             Err(DecodeError::Unreadable) => {

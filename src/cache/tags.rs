@@ -173,7 +173,7 @@ fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
     let values: Vec<Value> =
         serde_json::from_slice(json).map_err(|_| TagsRefusal::ProgramFailed)?;
     let mut tags = Vec::<Arc<str>>::new();
-    let mut known = HashSet::new();
+    let mut distinct = HashSet::new();
     for value in values {
         let tag: Arc<str> = match value {
             Value::Null => continue,
@@ -185,13 +185,13 @@ fn parse(json: &[u8]) -> Result<Vec<Arc<str>>, TagsRefusal> {
         if tag.len() > TAG_BYTES_MAX {
             return Err(TagsRefusal::TooLong);
         }
-        if known.contains(&tag) {
+        if distinct.contains(&tag) {
             continue;
         }
         if tags.len() == TAGS_MAX {
             return Err(TagsRefusal::TooMany);
         }
-        known.insert(tag.clone());
+        distinct.insert(tag.clone());
         tags.push(tag);
     }
     Ok(tags)

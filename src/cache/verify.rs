@@ -206,10 +206,10 @@ impl SampledHit {
         let work =
             CollectContext { memory: &memory, outstanding: &outstanding, unanswered: &unanswered };
         let served = self.entry.dataset(self.policy.domain());
-        let known = served.as_ref().map(|dataset| dataset.parts.clone());
+        let served_parts = served.as_ref().map(|dataset| dataset.parts.clone());
         let options = collect::CollectOptions {
             no_cache: true,
-            previous_parts: known,
+            previous_parts: served_parts,
             ..collect::CollectOptions::without_caller()
         };
         let (result, _) = self.collector.collect(&self.key, options, work).await;

@@ -207,7 +207,8 @@ impl DemoCommand {
         for (name, value) in answer.headers() {
             let _ = writeln!(text, "{name}: {}", value.to_str().unwrap_or("?"));
         }
-        let (status, body) = (answer.status(), answer.bytes().await?);
+        let status = answer.status();
+        let body = answer.bytes().await?;
         if !status.is_success() {
             return Err(problem_text(status.as_u16(), &body).into());
         }

@@ -53,7 +53,8 @@ impl InjectCommand {
         };
         let work =
             if self.uninject { RewriteMode::Uninject } else { RewriteMode::Inject(&defaults) };
-        let (mut rewritten, mut problems) = (Vec::new(), Vec::new());
+        let mut rewritten = Vec::new();
+        let mut problems = Vec::new();
         match manifest_files(&self.paths) {
             Ok(files) => {
                 for file in files {
@@ -130,7 +131,8 @@ fn summary(rewritten: &[RewrittenManifest]) -> String {
 
 /// The files that the paths name, folders as their manifests, sorted.
 fn manifest_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
+    let mut problems = Vec::new();
     for path in paths {
         match manifest_files_of(path) {
             Ok(found) if found.is_empty() => {
@@ -152,7 +154,8 @@ fn manifest_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Vec<Problem>> {
         }
     }
     if files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
-        let (message, expected) = ("standard input can be read once only", "`-` once");
+        let message = "standard input can be read once only";
+        let expected = "`-` once";
         problems.push(Problem::of_file(
             display_path(Path::new("-")),
             message,
@@ -188,7 +191,8 @@ fn display_path(file: &Path) -> &Path {
 
 fn read(file: &Path) -> Result<String, Vec<Problem>> {
     let read = || -> io::Result<String> {
-        let (mut bytes, limit) = (Vec::new(), FILE_MAX_BYTES as u64 + 1);
+        let mut bytes = Vec::new();
+        let limit = FILE_MAX_BYTES as u64 + 1;
         if file == Path::new("-") {
             io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
         } else {

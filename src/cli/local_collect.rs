@@ -84,7 +84,8 @@ fn dataset_path(
     loaded: &crate::domain::Loaded,
     dataset: &DatasetRequest<'_>,
 ) -> Result<String, String> {
-    let (name, key) = (dataset.domain, dataset.key);
+    let name = dataset.domain;
+    let key = dataset.key;
     let domain = loaded
         .domains()
         .get(name)

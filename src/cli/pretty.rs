@@ -4,7 +4,9 @@
 /// nothing else is.
 pub(super) fn indent(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    let mut depth = 0_usize;
+    let mut in_string = false;
+    let mut escaped = false;
     let mut characters = json.chars().peekable();
     while let Some(c) = characters.next() {
         if in_string {

@@ -55,7 +55,8 @@ mod tests {
         let command = crate::cli::command();
         for subcommand in command.get_subcommands() {
             for argument in subcommand.get_arguments() {
-                let (command, flag) = (subcommand.get_name(), argument.get_id());
+                let command = subcommand.get_name();
+                let flag = argument.get_id();
                 assert!(argument.get_help().is_some(), "`bfb {command}`: {flag}");
             }
         }

@@ -128,8 +128,8 @@ impl<'c> CollectionRun<'c> {
         loop {
             for source in self.ready_sources(&waiting) {
                 waiting[source.0] = false;
-                let known = self.previous_part(source);
-                pending.push(self.ask_source(source, known));
+                let known_part = self.previous_part(source);
+                pending.push(self.ask_source(source, known_part));
             }
             let Some(answered) = pending.next().await else { return Ok(()) };
             let source = answered.source;
@@ -156,8 +156,8 @@ impl<'c> CollectionRun<'c> {
     async fn confirm(&mut self) -> Result<Vec<bool>, CollectError> {
         let mut pending = FuturesUnordered::new();
         for index in 0..self.parts.len() {
-            let known = self.parts[index].clone();
-            pending.push(self.ask_source(SourceIndex(index), known));
+            let known_part = self.parts[index].clone();
+            pending.push(self.ask_source(SourceIndex(index), known_part));
         }
         let mut fresh: Vec<Option<Part>> = vec![None; self.parts.len()];
         while let Some(answered) = pending.next().await {
@@ -228,7 +228,7 @@ impl<'c> CollectionRun<'c> {
     fn ask_source(
         &mut self,
         source: SourceIndex,
-        known: Option<Part>,
+        known_part: Option<Part>,
     ) -> impl Future<Output = SourceResult> + use<'c> {
         self.asked_at[source.0] = Some(Instant::now());
         self.context.unanswered.add(source);
@@ -242,10 +242,10 @@ impl<'c> CollectionRun<'c> {
             let mut attempts = Vec::new();
             let result = match &target {
                 Ok(target) => {
-                    let known = known.as_ref();
+                    let known_part = known_part.as_ref();
                     let request = PartRequest {
                         target,
-                        known_part: known,
+                        known_part,
                         no_cache,
                         deadline,
                         trace: &trace,

@@ -42,12 +42,12 @@ fn visit(
     state[at] = VisitState::OnPath;
     path.push(at);
     let mut good = true;
-    let mut seen = Vec::new();
+    let mut visited = Vec::new();
     for (SourceIndex(next), place) in needs[at] {
-        if seen.contains(next) {
+        if visited.contains(next) {
             continue;
         }
-        seen.push(*next);
+        visited.push(*next);
         if state[*next] == VisitState::OnPath {
             good = false;
             report_cycle(context, names, path, *next, place);

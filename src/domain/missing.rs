@@ -9,7 +9,7 @@ use super::reference;
 use super::tree::{Scalar, TreeNode, TreeValue};
 use crate::diagnostics::edit_distance;
 
-/// Reads the key.
+/// Reads the `missing` key.
 ///
 /// `not-found` in quotes means the same as without; in a block (`|-`) it is a text, and so is all
 /// that resembles it.

@@ -36,7 +36,7 @@ pub(super) const SOURCE_KEYS: &[&str] = &[
     "concurrency",
     "max_body",
 ];
-/// Those that only an HTTP source has.
+/// The keys that are refused for a source of another kind than HTTP.
 const HTTP_KEYS: &[&str] = &["server", "headers", "pages", "max_pages", "max_body"];
 
 /// The most sources of a domain.
@@ -159,7 +159,7 @@ fn source_name(context: &mut Context<'_>, key: &TreeKey) -> Option<Arc<str>> {
     name(context, &key.span, &key.text, None, SOURCE_NAME)
 }
 
-/// The fields that every kind of source has.
+/// The fields that are read alike for every kind of source.
 struct CommonFields {
     missing: Missing,
     timeout: Option<Duration>,

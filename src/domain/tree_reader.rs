@@ -98,7 +98,7 @@ fn supported_entries(
     context: &mut Context<'_>,
     entries: Vec<(YamlNode, YamlNode)>,
 ) -> Vec<(TreeKey, TreeNode)> {
-    let mut known = HashMap::new();
+    let mut first_places = HashMap::new();
     let mut supported = Vec::with_capacity(entries.len());
     for (key_node, value_node) in entries {
         let key_is_complete = key_node.is_complete;
@@ -115,10 +115,10 @@ fn supported_entries(
         if value.span.is_empty() {
             value.span = key.span.clone();
         }
-        if let Some(first) = known.get(&key.text) {
+        if let Some(first) = first_places.get(&key.text) {
             duplicate(context, *first, &key);
         } else {
-            known.insert(key.text.clone(), key.span.start);
+            first_places.insert(key.text.clone(), key.span.start);
             supported.push((key, value));
         }
     }

@@ -256,17 +256,17 @@ fn successor(
     names: &[&str],
 ) -> Option<Arc<str>> {
     let at = text(context, field.node, "the name of a version")?;
-    let wanted = at.scalar.text.as_str();
-    if wanted != own && names.contains(&wanted) {
-        return Some(wanted.into());
+    let given = at.scalar.text.as_str();
+    if given != own && names.contains(&given) {
+        return Some(given.into());
     }
-    let message = if wanted == own {
+    let message = if given == own {
         "a version cannot be its own successor".to_owned()
     } else {
         format!("there is no version {}", at.scalar.shown())
     };
     let others = || names.iter().copied().filter(|name| *name != own);
-    let hint = match nearest(wanted, others()).filter(|_| wanted != own) {
+    let hint = match nearest(given, others()).filter(|_| given != own) {
         Some(near) => format!("did you mean `{near}`?"),
         None if others().next().is_none() => {
             "add the version to move to, or remove `successor`".into()

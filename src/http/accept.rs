@@ -71,7 +71,9 @@ async fn accept_loop<A: Handler>(
             is_failing = false;
         }
         let slot = table.acquire_slot(tls.is_some()).await;
-        let (handler, shared, tls) = (handler.clone(), port.clone(), tls.clone());
+        let handler = handler.clone();
+        let shared = port.clone();
+        let tls = tls.clone();
         port.tasks.spawn(async move { serve_stream(stream, tls, handler, shared, &slot).await });
     }
 }

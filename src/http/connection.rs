@@ -67,10 +67,13 @@ pub(super) async fn serve_connection<IO, A>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     A: Handler,
 {
-    let (progress, limits, mut drain) = (&slot.progress, slot.table.limits(), port.drain);
+    let progress = &slot.progress;
+    let limits = slot.table.limits();
+    let mut drain = port.drain;
     let mut io = ObservedStream::new(io, progress.clone());
     let Some(http2) = detect_http2(&mut io, progress, &mut drain).await else { return };
-    let (table, activity) = (slot.table.clone(), port.activity);
+    let table = slot.table.clone();
+    let activity = port.activity;
     let connection =
         Arc::new(HttpConnection { progress: progress.clone(), table, activity, http2 });
     let draining = drain.clone();
@@ -84,7 +87,8 @@ pub(super) async fn serve_connection<IO, A>(
                 response, &guard, &draining,
             ))));
         }
-        let (handler, draining) = (handler.clone(), draining.clone());
+        let handler = handler.clone();
+        let draining = draining.clone();
         // On the heap, and for no longer than it takes: else each stream would hold room for it
         // until its answer is read.
         Either::Right(Box::pin(async move {

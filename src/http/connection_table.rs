@@ -159,7 +159,8 @@ impl OpenConnections {
 impl ConnectionTable {
     pub(super) fn new(limits: PortLimits, metrics: PortMetrics) -> Self {
         let request_bytes = Arc::new(RequestBytes::new(&limits));
-        let (connections, ended) = (Mutex::default(), Notify::new());
+        let connections = Mutex::default();
+        let ended = Notify::new();
         Self(Arc::new(ConnectionTableInner { limits, metrics, connections, ended, request_bytes }))
     }
 
@@ -243,7 +244,9 @@ impl ConnectionTable {
     /// Ends the connections that have passed a bound in time.
     pub(super) fn end_expired(&self) {
         let now = Instant::now();
-        let (mut handshakes, mut requests, mut answers) = (0, 0, 0);
+        let mut handshakes = 0;
+        let mut requests = 0;
+        let mut answers = 0;
         let mut connections = self.lock();
         let mut ending = Vec::new();
         for (number, connection) in &connections.all {
@@ -399,7 +402,8 @@ mod tests {
 
     /// The heads of answers go out on so many streams, and no end of one.
     fn answer_without_end(place: &ConnectionSlot, streams: std::ops::Range<u8>) {
-        let (mut received, mut sent) = (FrameReader::default(), FrameReader::default());
+        let mut received = FrameReader::default();
+        let mut sent = FrameReader::default();
         for stream in streams {
             let headers = [0, 0, 0, 1, 4, 0, 0, 0, 2 * stream + 1];
             received.read(&headers, |head| place.progress.receive_frame(head));
@@ -450,7 +454,8 @@ mod tests {
             ..PortLimits::default()
         };
         let table = ConnectionTable::new(limits, PortMetrics::default());
-        let (many, few) = (table.acquire_slot(false).await, table.acquire_slot(false).await);
+        let many = table.acquire_slot(false).await;
+        let few = table.acquire_slot(false).await;
         answer_without_end(&many, 0..24);
         assert_eq!(
             (many.progress.read_pace(), few.progress.read_pace()),
@@ -473,7 +478,8 @@ mod tests {
         let limits =
             PortLimits { request_bytes_max: 100, connections_max: 10, ..PortLimits::default() };
         let table = ConnectionTable::new(limits, PortMetrics::default());
-        let (own, other) = (table.acquire_slot(false).await, table.acquire_slot(false).await);
+        let own = table.acquire_slot(false).await;
+        let other = table.acquire_slot(false).await;
         let leaving = || (own.progress.is_leaving(), other.progress.is_leaving());
         other.progress.begin_request(true);
         assert!(table.reserve(&other.progress, 90));

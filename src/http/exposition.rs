@@ -94,7 +94,8 @@ fn families(open_metrics: &str) -> Vec<MetricFamily<'_>> {
             continue;
         };
         let mut words = comment.splitn(3, ' ');
-        let (word, name) = (words.next(), words.next().unwrap_or_default());
+        let word = words.next();
+        let name = words.next().unwrap_or_default();
         let value = words.next().unwrap_or_default();
         match word {
             Some("HELP") => {
@@ -163,7 +164,8 @@ fn end_of_labels(sample: &str) -> usize {
     if sample.as_bytes().get(name) != Some(&b'{') {
         return name;
     }
-    let (mut is_quoted, mut is_escaped) = (false, false);
+    let mut is_quoted = false;
+    let mut is_escaped = false;
     for (at, byte) in sample.bytes().enumerate().skip(name) {
         match byte {
             _ if is_escaped => is_escaped = false,
@@ -186,7 +188,8 @@ fn without_exemplar(sample: &str) -> &str {
 fn metric_labels(sample: &str) -> Vec<String> {
     let labels = &sample[name_of(sample).len()..end_of_labels(sample)];
     let labels = labels.trim_start_matches('{').trim_end_matches('}');
-    let (mut is_quoted, mut is_escaped) = (false, false);
+    let mut is_quoted = false;
+    let mut is_escaped = false;
     let pairs = labels.split(|c| {
         match c {
             _ if is_escaped => is_escaped = false,

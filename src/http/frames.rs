@@ -1,9 +1,9 @@
 //! HTTP/2 frames as they pass (RFC 9113 section 4.1), as far as a connection's bounds need them.
 //!
 //! hyper does not tell when a frame or a header block began and whether it ended, nor whether an
-//! answer that it has taken was sent. Nine bytes before each frame tell both. Nothing is checked
-//! here, that is hyper's work: a peer that breaks the rules makes its own connection look busier or
-//! idler than it is, and can make it look as heavy as its streams may be.
+//! answer that it has taken was sent. The nine bytes at the head of each frame show both. Nothing
+//! is checked here, that is hyper's work: a peer that breaks the rules makes its own connection
+//! look busier or idler than it is, or as heavy as the bound on its streams allows.
 
 /// The preface that a client of HTTP/2 sends first.
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -129,12 +129,12 @@ impl Inbound {
         }
     }
 
-    /// Units that passed whole: frames, and header blocks of several frames. It never sinks.
+    /// Units that passed whole: frames, and header blocks of several frames. Never decreases.
     pub(super) fn completed(&self) -> u64 {
         if let Self::Http2(frames) = self { frames.completed } else { 0 }
     }
 
-    /// Whether a client of HTTP/2 owes us the rest of something: its first frame (SETTINGS), a
+    /// Whether a client of HTTP/2 has begun and not finished a unit: its first frame (SETTINGS), a
     /// frame, a header block.
     pub(super) fn is_inside_frame(&self) -> bool {
         match self {
@@ -182,7 +182,8 @@ mod tests {
     fn frames_are_the_same_however_their_bytes_are_cut() {
         let bytes = client();
         let heads = |chunk: usize| {
-            let (mut inbound, mut heads) = (Inbound::Undecided(0), Vec::new());
+            let mut inbound = Inbound::Undecided(0);
+            let mut heads = Vec::new();
             for bytes in bytes.chunks(chunk) {
                 inbound.read(bytes, |head| heads.push(head));
             }

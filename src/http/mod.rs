@@ -6,7 +6,7 @@
 //! bounded here, so that no handler has to think of it. [`drain_until_quiet`] waits for the end of
 //! the requests under way.
 //!
-//! This room knows neither datasets nor its handlers.
+//! This module knows neither datasets nor its handlers.
 
 mod accept;
 mod accept_header;

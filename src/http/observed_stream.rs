@@ -79,7 +79,8 @@ impl<IO> ObservedStream<IO> {
 
     /// The system took the first `taken` bytes of `offered`.
     fn observe_write<'a>(&mut self, accepted: usize, offered: impl Iterator<Item = &'a [u8]>) {
-        let (mut offered_bytes, mut left) = (0, accepted);
+        let mut offered_bytes = 0;
+        let mut left = accepted;
         for bytes in offered {
             offered_bytes += bytes.len();
             let written = &bytes[..bytes.len().min(left)];
@@ -115,7 +116,8 @@ impl<IO: AsyncRead + Unpin> ObservedStream<IO> {
                     // The parser of the protocol reports what is missing.
                     return Poll::Ready(Ok(false));
                 }
-                let (bytes, before) = (*bytes, *received);
+                let bytes = *bytes;
+                let before = *received;
                 *received += length;
                 self.observe_read(&bytes[before..before + length]);
             }

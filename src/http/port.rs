@@ -106,7 +106,8 @@ struct ActivityInner {
 
 impl Default for Activity {
     fn default() -> Self {
-        let (in_flight, last_ms) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let in_flight = AtomicUsize::new(0);
+        let last_ms = AtomicU64::new(0);
         Self(Arc::new(ActivityInner { since: Instant::now(), in_flight, last_ms }))
     }
 }

@@ -117,8 +117,8 @@ impl Progress {
         }
     }
 
-    /// Bytes of HTTP/2 arrived: `within`: they end within an unfinished frame, and `completed`:
-    /// another one ended before.
+    /// Records that bytes of HTTP/2 arrived. `within`: they end inside a frame. `completed`:
+    /// another frame ended before that.
     pub(super) fn receive_http2(&self, within: bool, completed: bool) {
         let mut state = self.lock();
         if !within {
@@ -229,7 +229,7 @@ impl Progress {
         self.lock().endless_answers += 1;
     }
 
-    /// It is over.
+    /// An answer without an end is over.
     pub(super) fn end_endless(&self) {
         let mut state = self.lock();
         state.endless_answers -= 1;
@@ -241,19 +241,18 @@ impl Progress {
         self.lock().endless_answers > 0
     }
 
-    /// Whether the table wants this connection to end.
+    /// Whether this connection is evicted.
     pub(super) fn is_leaving(&self) -> bool {
         self.lock().eviction != EvictionSignal::Stay
     }
 
-    /// Whether it has wanted so for longer than this, and nothing is under way that it would wait
-    /// for.
+    /// Whether it was evicted longer ago than `limit`, and no request is under way on it.
     pub(super) fn is_overdue_to_leave(&self, now: Instant, limit: Duration) -> bool {
         self.leaving_since().is_some_and(|since| now.duration_since(since) > limit)
             && self.eviction_candidate(now).is_some()
     }
 
-    /// Since when it does.
+    /// When it was evicted.
     pub(super) fn leaving_since(&self) -> Option<Instant> {
         self.lock().leaving_since
     }
@@ -268,13 +267,14 @@ impl Progress {
         }
     }
 
-    /// Waits for an order.
+    /// Waits for an eviction signal.
     pub(super) async fn wait_for_eviction(&self) -> EvictionSignal {
         self.eviction_signalled.notified().await;
         self.lock().eviction
     }
 
-    /// Whether, and how urgently, this connection can end for another one. An evicted one cannot.
+    /// Whether, and how urgently, this connection can end for another one. One that was told to
+    /// close at once cannot.
     pub(super) fn eviction_candidate(&self, now: Instant) -> Option<EvictionCandidate> {
         let state = self.lock();
         if state.eviction == EvictionSignal::CloseNow {
@@ -311,13 +311,13 @@ impl Progress {
         (now.duration_since(since) >= OVERDUE).then_some(since)
     }
 
-    /// Its requests hold so much more.
+    /// Adds `bytes` to those that its requests hold.
     pub(super) fn add_held_bytes(&self, bytes: usize) {
         self.held_bytes.fetch_add(bytes, Ordering::SeqCst);
         self.port.held_bytes.fetch_add(bytes, Ordering::SeqCst);
     }
 
-    /// They hold so much less.
+    /// Takes `bytes` off those that its requests hold.
     pub(super) fn release_bytes(&self, bytes: usize) {
         self.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
         self.port.held_bytes.fetch_sub(bytes, Ordering::SeqCst);
@@ -533,7 +533,8 @@ mod tests {
 
     #[test]
     fn who_asked_to_be_kept_waiting_ends_last() {
-        let (stream, wait) = (a_connection(false), a_connection(false));
+        let stream = a_connection(false);
+        let wait = a_connection(false);
         stream.begin_endless();
         wait.begin_request(false);
         wait.begin_wait();

@@ -24,8 +24,8 @@ pub(super) struct RequestBytes {
 
 impl RequestBytes {
     pub(super) fn new(limits: &PortLimits) -> Self {
-        let (max, share) =
-            (limits.request_bytes_max, limits.request_bytes_max / limits.connections_max);
+        let max = limits.request_bytes_max;
+        let share = limits.request_bytes_max / limits.connections_max;
         let streams_max = usize::try_from(limits.streams_max).unwrap_or(usize::MAX);
         Self {
             held_bytes: AtomicUsize::new(0),

@@ -19,8 +19,8 @@ use super::tls_error::closed_unanswered;
 use super::traffic_meter::{MeteredStream, Socket};
 use crate::domain::ServerIdentity;
 
-/// A proven connection; implements hyper's `Read` and `Write` and hyper-util's `Connection` (with
-/// the protocol that ALPN negotiated).
+/// A proven connection, or for `http://` a plain one; implements hyper's `Read` and `Write` and
+/// hyper-util's `Connection` (with the protocol that ALPN negotiated).
 ///
 /// Its [`TrafficMeter`](super::TrafficMeter), and over TLS its [`MutualityProof`], are among the
 /// extensions of every response.
@@ -45,7 +45,7 @@ struct TlsStreamParts {
 
 impl fmt::Debug for TlsStreamParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls").field("proof", &self.proof).finish_non_exhaustive()
+        f.debug_struct("TlsStreamParts").field("proof", &self.proof).finish_non_exhaustive()
     }
 }
 
@@ -54,11 +54,11 @@ impl fmt::Debug for TlsStreamParts {
 pub struct MutualityProof {
     /// It resumed a session of a proven connection, and inherits its proof.
     pub resumed: bool,
-    /// `TLS 1.3`.
+    /// The protocol's version, such as `TLS 1.3`.
     pub protocol: &'static str,
-    /// `TLS13_AES_256_GCM_SHA384`.
+    /// The cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
-    /// `X25519MLKEM768`; none in a resumed TLS 1.2 session.
+    /// The key exchange, such as `X25519MLKEM768`; none in a resumed TLS 1.2 session.
     pub group: Option<&'static str>,
     /// The identity that the server's certificate carries.
     pub server: Arc<ServerIdentity>,
@@ -77,16 +77,17 @@ impl MutualConnection {
         stream: TlsStream<Socket>,
         state: HandshakeState,
         proof: MutualityProof,
-        shared: Arc<MutualConnector>,
+        connector: Arc<MutualConnector>,
     ) -> Self {
         let (socket, session) = stream.get_ref();
-        let (meter, is_http2) = (socket.meter().clone(), session.alpn_protocol() == Some(b"h2"));
+        let meter = socket.meter().clone();
+        let is_http2 = session.alpn_protocol() == Some(b"h2");
         let stream = MeteredStream::above_tls(stream, meter, is_http2);
         let tls = TlsStreamParts {
             stream: TokioIo::new(stream),
             handshake_state: state,
             proof,
-            connector: shared,
+            connector,
         };
         Self { stream: TransportStream::Tls(Box::new(tls)) }
     }

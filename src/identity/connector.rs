@@ -45,7 +45,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const TLS_1_3: &str = "TLS 1.3";
 
-/// Opens connections to one upstream, and proves each mutual before it hands it out.
+/// Opens connections to one upstream, and over TLS proves each mutual before it hands it out.
 ///
 /// One for each source and identity generation: its clones share the sessions that may be resumed.
 #[derive(Debug, Clone)]
@@ -140,7 +140,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (tcp, flood_limit) = (self.tcp.clone(), self.flood_limit.clone());
+        let tcp = self.tcp.clone();
+        let flood_limit = self.flood_limit.clone();
         match self.mutual.clone() {
             Some(mutual) => Box::pin(mutual.open(tcp, uri, flood_limit)),
             None => Box::pin(async move {
@@ -277,10 +278,10 @@ impl ConnectTarget {
         if uri.scheme_str() == Some(scheme) {
             return Ok(Self { uri: uri.clone(), name });
         }
-        let met = uri.scheme_str().unwrap_or("no scheme");
+        let given = uri.scheme_str().unwrap_or("no scheme");
         Err(ConnectError {
             kind: ConnectErrorKind::Connect,
-            detail: format!("`{name}`: met `{met}`, expected `{scheme}`"),
+            detail: format!("`{name}`: met `{given}`, expected `{scheme}`"),
         })
     }
 
@@ -337,14 +338,14 @@ pub(super) async fn handshake(
     stream: Socket,
 ) -> (io::Result<TlsStream<Socket>>, HandshakeState) {
     let mut state = HandshakeState::default();
-    let shaken = {
-        let mut shaking = pin!(TlsConnector::from(config).connect(host, stream));
-        let marked = poll_fn(|cx| state.poll_with(|| shaking.as_mut().poll(cx)));
-        timeout(HANDSHAKE_TIMEOUT, marked)
+    let result = {
+        let mut connecting = pin!(TlsConnector::from(config).connect(host, stream));
+        let polled = poll_fn(|cx| state.poll_with(|| connecting.as_mut().poll(cx)));
+        timeout(HANDSHAKE_TIMEOUT, polled)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     };
-    (shaken, state)
+    (result, state)
 }
 
 /// Sends `close_notify` if that is possible at once, so that the server's log shows an orderly end.

@@ -28,7 +28,7 @@ pub(super) fn malformed_pem_error(
     error: &pem::Error,
     expected: &str,
 ) -> IdentityError {
-    let met = match error {
+    let defect = match error {
         pem::Error::MissingSectionEnd { .. } => {
             "a PEM block has no end (is the file half-written?)"
         }
@@ -36,7 +36,7 @@ pub(super) fn malformed_pem_error(
         pem::Error::Base64Decode(_) => "a PEM block is not base64",
         _ => "not PEM",
     };
-    file_error(path, &format!("{met}; expected {expected}"))
+    file_error(path, &format!("{defect}; expected {expected}"))
 }
 
 pub(super) fn file_error(path: &Path, what: &str) -> IdentityError {

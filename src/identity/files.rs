@@ -84,7 +84,9 @@ impl Identity {
         files: &IdentityFiles,
         generation: u64,
     ) -> Result<Self, IdentityError> {
-        let (cert_file, key_file, ca_file) = (paths.cert(), paths.key(), paths.authorities());
+        let cert_file = paths.cert();
+        let key_file = paths.key();
+        let ca_file = paths.authorities();
         let chain = parse_certificates(&cert_file, &files.cert)?;
         let certificate = parse_certificate(&cert_file, &chain[0])?;
         check_dates(&cert_file, &certificate)?;
@@ -268,8 +270,8 @@ fn parse_certificate(path: &Path, der: &CertificateDer<'_>) -> Result<Certificat
 
 fn check_dates(path: &Path, certificate: &Certificate) -> Result<(), IdentityError> {
     let now = SystemTime::now();
-    let (first, last) =
-        (format_timestamp(certificate.not_before), format_timestamp(certificate.not_after));
+    let first = format_timestamp(certificate.not_before);
+    let last = format_timestamp(certificate.not_after);
     if certificate.is_expired(now) {
         return Err(file_error(
             path,

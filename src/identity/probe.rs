@@ -95,11 +95,14 @@ pub async fn inspect(
     server: &ServerIdentity,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
-    let mut seen = inspect_handshake(uri, identity.trust.clone(), server, tls).await?;
-    if seen.problem.is_none() && seen.protocol.is_some() && !seen.asked_for_certificate {
-        seen.problem = Some("it did not ask for a client certificate".to_owned());
+    let mut inspection = inspect_handshake(uri, identity.trust.clone(), server, tls).await?;
+    if inspection.problem.is_none()
+        && inspection.protocol.is_some()
+        && !inspection.asked_for_certificate
+    {
+        inspection.problem = Some("it did not ask for a client certificate".to_owned());
     }
-    Ok(seen)
+    Ok(inspection)
 }
 
 /// The same for a server that need not ask for our certificate: `authorities`, in PEM, may have

@@ -1,5 +1,5 @@
 //! The proof that a connection is mutual, and the session store that never resumes a session
-//! without it.
+//! without it. A connection without the proof is refused in `connector.rs` (`prove`).
 //!
 //! The TLS library asks its resolver for our certificate exactly when the server's
 //! `CertificateRequest` came, but does not tell on which connection, and resumes only where
@@ -118,7 +118,7 @@ impl ClientCertResolver {
 
 impl fmt::Debug for ClientCertResolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver").field("presents", &self.key.is_some()).finish()
+        f.debug_struct("ClientCertResolver").field("presents", &self.key.is_some()).finish()
     }
 }
 
@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_note_reaches_the_polled_connection_only() {
-        let (mut one, mut two) = (HandshakeState::default(), HandshakeState::default());
+        let mut one = HandshakeState::default();
+        let mut two = HandshakeState::default();
         update_polled(|state| state.certificate_requested = true);
         one.poll_with(|| {
             two.poll_with(|| update_polled(|state| state.certificate_requested = true));

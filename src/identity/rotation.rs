@@ -38,8 +38,8 @@ pub async fn follow_files(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let known = current.borrow().clone();
-        match poll(&paths, &known).await {
+        let current_identity = current.borrow().clone();
+        match poll(&paths, &current_identity).await {
             Ok(None) => {
                 trouble.clear();
                 metrics.broken.set(0);
@@ -62,17 +62,17 @@ pub async fn follow_files(
                     metrics.reload_failures.inc();
                     metrics.broken.set(1);
                     tracing::warn!(
-                        generation = known.generation,
+                        generation = current_identity.generation,
                         "the identity's files changed but are not usable, the old identity stays: \
                          {error}"
                     );
                 }
             }
         }
-        let known = current.borrow().clone();
-        publish_expiry(&metrics, &known);
-        for warning in warnings.take_due(&known, Instant::now(), SystemTime::now()) {
-            warning.log(&known);
+        let current_identity = current.borrow().clone();
+        publish_expiry(&metrics, &current_identity);
+        for warning in warnings.take_due(&current_identity, Instant::now(), SystemTime::now()) {
+            warning.log(&current_identity);
         }
     }
 }
@@ -80,15 +80,16 @@ pub async fn follow_files(
 /// Reads and checks off the event loop. `None`: nothing changed.
 async fn poll(
     paths: &IdentityPaths,
-    known: &Arc<Identity>,
+    current_identity: &Arc<Identity>,
 ) -> Result<Option<Identity>, IdentityError> {
-    let (paths, known) = (paths.clone(), known.clone());
+    let paths = paths.clone();
+    let current_identity = current_identity.clone();
     let read = tokio::task::spawn_blocking(move || {
         let files = IdentityFiles::read(&paths)?;
-        if files.digest() == known.digest {
+        if files.digest() == current_identity.digest {
             return Ok(None);
         }
-        Identity::check(&paths, &files, known.generation + 1).map(Some)
+        Identity::check(&paths, &files, current_identity.generation + 1).map(Some)
     });
     let message = |error| format!("the files could not be read: {error}");
     read.await
@@ -289,7 +290,8 @@ mod tests {
             let identity = identity(lifetime);
             expires_soon(&identity, identity.not_after - remaining)
         };
-        let (minute, day) = (Duration::from_mins(1), Duration::from_hours(24));
+        let minute = Duration::from_mins(1);
+        let day = Duration::from_hours(24);
         assert!(near(90 * day, 23 * 60 * minute));
         assert!(!near(90 * day, 25 * 60 * minute));
         assert!(near(60 * minute, 10 * minute));

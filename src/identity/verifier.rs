@@ -208,10 +208,10 @@ fn chain_refusal(certificate: &Certificate, error: Error) -> RefusedCertificate 
 
 /// webpki gives the date that failed, not its certificate: where it is not the leaf's, it is an
 /// issuer's.
-fn describe_date(leaf: SystemTime, met: UnixTime, words: &str) -> String {
-    let met = SystemTime::UNIX_EPOCH + Duration::from_secs(met.as_secs());
-    let whose = if met == leaf { "its certificate" } else { "an issuer of its certificate" };
-    format!("{whose} {words} {}", format_timestamp(met))
+fn describe_date(leaf: SystemTime, failed_at: UnixTime, words: &str) -> String {
+    let failed_at = SystemTime::UNIX_EPOCH + Duration::from_secs(failed_at.as_secs());
+    let whose = if failed_at == leaf { "its certificate" } else { "an issuer of its certificate" };
+    format!("{whose} {words} {}", format_timestamp(failed_at))
 }
 
 fn check_identity(

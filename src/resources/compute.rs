@@ -363,7 +363,8 @@ mod tests {
     #[tokio::test]
     async fn one_queue_that_holds_all_it_may_leaves_a_place_to_the_others() {
         let pool = pool(2);
-        let (greedy, modest) = (pool.queue(), pool.queue());
+        let greedy = pool.queue();
+        let modest = pool.queue();
         let (tasks, ends) = hog(&greedy, 2).await;
         let now = tokio::time::Instant::now();
         assert_eq!(greedy.run(now, |_| ()).await, Err(ComputeBusy), "it holds all that it may");
@@ -391,7 +392,8 @@ mod tests {
         let (order, came) = mpsc::channel();
         let waiting: Vec<_> = [0, 2]
             .map(|nth| {
-                let (queue, order) = (queues[nth].clone(), order.clone());
+                let queue = queues[nth].clone();
+                let order = order.clone();
                 tokio::spawn(
                     async move { queue.run(later(), move |_| order.send(nth).unwrap()).await },
                 )

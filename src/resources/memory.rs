@@ -449,7 +449,8 @@ mod tests {
     async fn a_large_reservation_in_line_holds_up_no_small_one() {
         let account = account(100);
         let share = account.full_share();
-        let (held, small) = (share.try_reserve(60).unwrap(), share.try_reserve(20).unwrap());
+        let held = share.try_reserve(60).unwrap();
+        let small = share.try_reserve(20).unwrap();
         let large = tokio::spawn({
             let share = share.clone();
             async move { share.reserve(90, soon()).await.map(|_| ()) }
@@ -474,7 +475,8 @@ mod tests {
     #[tokio::test]
     async fn one_share_leaves_a_quarter_to_the_others() {
         let account = account(100);
-        let (greedy, modest) = (account.share(), account.share());
+        let greedy = account.share();
+        let modest = account.share();
         let held = greedy.try_reserve(75).unwrap();
         assert!(greedy.try_reserve(1).is_none());
         assert!(
@@ -519,7 +521,8 @@ mod tests {
     #[test]
     fn reservations_split_merge_move_and_settle_without_losing_a_byte() {
         let account = account(100);
-        let (flight, memory) = (account.share(), account.full_share());
+        let flight = account.share();
+        let memory = account.full_share();
         let mut all = flight.try_reserve(50).unwrap();
         assert!(all.try_grow(10) && !all.try_grow(60));
         let kept = all.split(20).move_to(&memory);

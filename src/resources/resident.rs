@@ -69,6 +69,7 @@ impl ResidentWatch {
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let mut pages = statm.split(' ').skip(1).map_while(|pages| pages.parse::<u64>().ok());
-    let (resident, of_files) = (pages.next()?, pages.next()?);
+    let resident = pages.next()?;
+    let of_files = pages.next()?;
     resident.saturating_sub(of_files).checked_mul(u64::try_from(rustix::param::page_size()).ok()?)
 }

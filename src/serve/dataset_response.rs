@@ -100,10 +100,14 @@ pub(super) fn add_server_timing(headers: &mut HeaderMap, timeline: &Timeline) {
     let ms = |duration: std::time::Duration| format!("{:.2}", duration.as_secs_f64() * 1e3);
     let mut metrics = vec![format!("total;dur={}", ms(timeline.took))];
     for step in &timeline.steps {
-        let (start, dur, tries) = (ms(step.offset), ms(step.took), step.attempts.len());
+        let start = ms(step.offset);
+        let dur = ms(step.took);
+        let tries = step.attempts.len();
         let status = step.attempts.last().and_then(|attempt| attempt.status);
         let status = status.map(|status| format!(";status={status}")).unwrap_or_default();
-        let (source, round, outcome) = (&step.source, step.round, step.outcome.as_str());
+        let source = &step.source;
+        let round = step.round;
+        let outcome = step.outcome.as_str();
         metrics.push(format!(
             "{source};dur={dur};start={start};round={round};tries={tries}{status};outcome={outcome}"
         ));

@@ -71,7 +71,8 @@ impl ServeMetrics {
 
     /// The handles of one version; both empty for requests that reach no version.
     pub(crate) fn for_version(&self, domain: &str, version: &str) -> VersionMetrics {
-        let (domain, version) = (domain.to_owned(), version.to_owned());
+        let domain = domain.to_owned();
+        let version = version.to_owned();
         let requests = |status| {
             let labels = RequestLabels { domain: domain.clone(), version: version.clone(), status };
             (status, self.requests.get_or_create(&labels).clone())

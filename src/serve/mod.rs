@@ -217,7 +217,7 @@ impl Handler for Consumers {
     type Body = Full<Bytes>;
 
     async fn handle(&self, request: Request<RequestBody>, on_tcp: bool) -> Response<Full<Bytes>> {
-        // A body is ignored (DESIGN.md section 5): it is dropped before the request is answered,
+        // A body is ignored (`docs/consumers.md`): it is dropped before the request is answered,
         // not after.
         self.answer(request.map(drop), on_tcp).await.map(Full::new)
     }

@@ -126,8 +126,8 @@ impl Spans {
         processor.set_resource(&resource.build());
         let scope =
             InstrumentationScope::builder("bfb").with_version(env!("CARGO_PKG_VERSION")).build();
-        let (sampler, argument) =
-            (variable("OTEL_TRACES_SAMPLER"), variable("OTEL_TRACES_SAMPLER_ARG"));
+        let sampler = variable("OTEL_TRACES_SAMPLER");
+        let argument = variable("OTEL_TRACES_SAMPLER_ARG");
         let sampling = Sampling::from_names(sampler.as_deref(), argument.as_deref())?;
         Ok(Some(Self { processor, losses, scope, sampling }))
     }

@@ -41,7 +41,9 @@ impl Civil {
         let days = seconds.div_euclid(DAY);
         let rest = seconds.rem_euclid(DAY);
         let (year, month, day) = date_of(days);
-        let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+        let hour = rest / 3600;
+        let minute = rest / 60 % 60;
+        let second = rest % 60;
         let weekday = (days + 4).rem_euclid(7);
         let yearday = days - days_before(year, 0, 1);
         Self { year, month, day, hour, minute, second, weekday, yearday }

@@ -198,7 +198,9 @@ fn limit<'p>(
 }
 
 fn range<'p>(run: &mut Evaluation<'p>, from: &Val, to: &Val, by: &Val, out: Out<'_, 'p>) -> Flow {
-    let (to, by, mut at) = (number(to)?.clone(), number(by)?.clone(), number(from)?.clone());
+    let to = number(to)?.clone();
+    let by = number(by)?.clone();
+    let mut at = number(from)?.clone();
     let goes_on = match by.order(&Num::Int(0), &mut run.meter)? {
         Ordering::Greater => Ordering::Less,
         Ordering::Less => Ordering::Greater,

@@ -71,7 +71,8 @@ pub(super) fn slice_range(from: &Val, to: &Val, len: usize) -> Flow<std::ops::Ra
         }
         _ => fault("the start and end of a slice must be numbers"),
     };
-    let (from, to) = (bound(from, 0, false)?, bound(to, len, true)?);
+    let from = bound(from, 0, false)?;
+    let to = bound(to, len, true)?;
     Ok(from..to.max(from))
 }
 

@@ -1,7 +1,7 @@
 //! JSON text in and out of values.
 //!
 //! Reads exactly RFC 8259, no deeper than a value may be; numbers keep their text. Writes compact
-//! JSON within a bound on its bytes. Both pay as they go.
+//! JSON within a bound on its bytes. Both charge the meter as they go.
 
 mod read;
 mod write;
@@ -9,7 +9,8 @@ mod write;
 pub(super) use read::{read, read_leniently};
 pub(super) use write::{append, write};
 
-/// Where the first byte stands that a string of JSON does not hold as it is, or need not.
+/// The offset of the first byte that ends a string of JSON or is escaped in one: a control
+/// character, `"`, `\` or DEL.
 #[inline]
 fn find_special(bytes: &[u8]) -> Option<usize> {
     const ONES: u64 = u64::MAX / 255;
@@ -32,7 +33,7 @@ fn find_special(bytes: &[u8]) -> Option<usize> {
     rest.iter().position(is_special).map(|at| words.len() * 8 + at)
 }
 
-/// For each byte whether `special` finds it.
+/// For each byte whether [`find_special`] finds it.
 static SPECIAL: [bool; 256] = {
     let mut special = [false; 256];
     let mut byte = 0;

@@ -25,7 +25,8 @@ pub(super) fn subtract_held(bytes: usize) {
     HELD.set(HELD.get().wrapping_sub(weight(bytes)));
 }
 
-/// The weight of an allocation of `bytes`: size classes lie up to a quarter apart.
+/// The weight of an allocation of `bytes`. An allocator's size classes lie up to a quarter apart,
+/// so half of that is added on average, with a few bytes for small ones.
 pub(super) fn weight(bytes: usize) -> u64 {
     if bytes == 0 { 0 } else { (bytes + bytes / 8 + 8) as u64 }
 }

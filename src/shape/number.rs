@@ -276,7 +276,8 @@ impl Num {
             };
             return Ok(if negative { size.reverse() } else { size });
         }
-        let (x, y) = (self.f64(), other.f64());
+        let x = self.f64();
+        let y = other.f64();
         Ok(x.partial_cmp(&y)
             .unwrap_or_else(|| if x.is_nan() { Ordering::Less } else { Ordering::Greater }))
     }
@@ -293,10 +294,8 @@ mod tests {
 
     #[test]
     fn long_integers_stay_distinct_and_ordered() {
-        let (a, b) = (
-            Num::read("100000000000000000000000000001"),
-            Num::read("100000000000000000000000000002"),
-        );
+        let a = Num::read("100000000000000000000000000001");
+        let b = Num::read("100000000000000000000000000002");
         let order = |x: &Num, y: &Num| x.order(y, &mut meter()).expect("within the budget");
         assert_eq!(order(&a, &b), Ordering::Less);
         assert_eq!(order(&a.negated(), &b.negated()), Ordering::Greater);

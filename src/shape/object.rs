@@ -213,13 +213,13 @@ impl Obj {
         meter: &mut BudgetMeter<'_>,
         mut keep: impl FnMut(&str) -> bool,
     ) -> Flow {
-        let mut gone = 0;
+        let mut removed_size = 0;
         self.members.retain(|(key, val)| {
             let stays = keep(key);
-            gone += if stays { 0 } else { val.size() + key.len() as u64 + 4 };
+            removed_size += if stays { 0 } else { val.size() + key.len() as u64 + 4 };
             stays
         });
-        self.size -= gone;
+        self.size -= removed_size;
         self.reindex(meter)?;
         Ok(())
     }

@@ -13,7 +13,8 @@ use super::value::{Arr, Obj, Val};
 
 /// `left op right`.
 pub(super) fn apply_math(run: &mut Evaluation<'_>, op: Math, left: Val, right: Val) -> Flow<Val> {
-    let (lt, rt) = (left.type_name(), right.type_name());
+    let lt = left.type_name();
+    let rt = right.type_name();
     let zero = || format!("cannot divide {lt} by zero");
     match (op, left, right) {
         (Math::Add, Val::Null, x) | (Math::Add, x, Val::Null) => Ok(x),

@@ -34,7 +34,8 @@ impl<'p> Evaluation<'p> {
                     Some(e) => self.eval_one(e, env, input.clone()),
                     None => Ok(Val::Null),
                 };
-                let (from, to) = (bound(from)?, bound(to)?);
+                let from = bound(from)?;
+                let to = bound(to)?;
                 index::slice(self, at, &from, &to)
             }
         }

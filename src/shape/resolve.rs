@@ -191,7 +191,8 @@ impl<'s> NameResolver<'s> {
             BinaryOp::Math(op) => ExprKind::Math(op, Box::new([left, right])),
             BinaryOp::Compare(op) => ExprKind::Cmp(op, Box::new([left, right])),
             op => {
-                let (left, right) = (Box::new(left), Box::new(right));
+                let left = Box::new(left);
+                let right = Box::new(right);
                 match op {
                     BinaryOp::Alternative => ExprKind::Alt(left, right),
                     BinaryOp::Or => ExprKind::Logic(left, true, right),

@@ -106,12 +106,12 @@ impl DomainCaches {
     pub fn update(&mut self, domains: &Domains) -> Result<Vec<Cache>, CompileError> {
         self.info.clear();
         self.bus.set_domains(domains.keys().map(AsRef::as_ref));
-        let mut kept = Vec::new();
+        let mut clients_in_use = Vec::new();
         let mut caches = Vec::with_capacity(domains.len());
         for domain in domains.values() {
             let clients: Vec<_> =
-                domain.sources.iter().map(|source| self.client(source, &kept)).collect();
-            kept.extend(clients.iter().cloned());
+                domain.sources.iter().map(|source| self.client(source, &clients_in_use)).collect();
+            clients_in_use.extend(clients.iter().cloned());
             let labels =
                 InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
             self.info.get_or_create(&labels).set(1);
@@ -124,7 +124,7 @@ impl DomainCaches {
             let Some(bus) = self.bus.domain(&domain.name) else { continue };
             caches.push(Cache::new(collector, bus, self.caching.clone())?);
         }
-        self.clients = kept;
+        self.clients = clients_in_use;
         Ok(caches)
     }
 

@@ -275,7 +275,7 @@ mod tests {
             .collect()
     }
 
-    fn met(
+    fn classified(
         status: u16,
         pairs: &[(&'static str, &str)],
         condition: Option<&str>,
@@ -366,7 +366,7 @@ mod tests {
             (503, Reason::Status, true, AttemptHealth::Unhealthy),
             (505, Reason::Status, false, AttemptHealth::Unhealthy),
         ] {
-            let fault = met(status, &[], None).unwrap_err();
+            let fault = classified(status, &[], None).unwrap_err();
             assert_eq!(
                 (fault.reason, fault.retry, fault.health),
                 (reason, retry, health),
@@ -383,12 +383,21 @@ mod tests {
     #[test]
     fn a_304_confirms_only_the_part_that_was_asked_for() {
         let asked = Some("\"a\"");
-        assert!(matches!(met(304, &[], asked), Ok(Classified::NotModified)));
-        assert!(matches!(met(304, &[("etag", "\"a\"")], asked), Ok(Classified::NotModified)));
-        assert!(matches!(met(304, &[("etag", "\"b\"")], asked), Ok(Classified::Mismatched304)));
-        assert!(matches!(met(304, &[("etag", "W/\"a\"")], asked), Ok(Classified::Mismatched304)));
+        assert!(matches!(classified(304, &[], asked), Ok(Classified::NotModified)));
         assert!(matches!(
-            met(304, &[("link", "<x>; rel=next")], asked),
+            classified(304, &[("etag", "\"a\"")], asked),
+            Ok(Classified::NotModified)
+        ));
+        assert!(matches!(
+            classified(304, &[("etag", "\"b\"")], asked),
+            Ok(Classified::Mismatched304)
+        ));
+        assert!(matches!(
+            classified(304, &[("etag", "W/\"a\"")], asked),
+            Ok(Classified::Mismatched304)
+        ));
+        assert!(matches!(
+            classified(304, &[("link", "<x>; rel=next")], asked),
             Ok(Classified::Mismatched304)
         ));
     }

@@ -127,11 +127,11 @@ impl Client {
         ask: PartRequest<'_>,
         attempts: &mut Vec<Attempt>,
     ) -> Result<SourceAnswer, SourceError> {
-        let met = self.attempt_and_classify(&ask, attempts).await;
-        let missing = matches!(met, Ok(Classified::Missing));
-        let read = met.as_ref().ok().and_then(Classified::bytes);
-        let result = met
-            .and_then(|met| self.make_answer(met, ask.known_part))
+        let classified = self.attempt_and_classify(&ask, attempts).await;
+        let missing = matches!(classified, Ok(Classified::Missing));
+        let read = classified.as_ref().ok().and_then(Classified::bytes);
+        let result = classified
+            .and_then(|classified| self.make_answer(classified, ask.known_part))
             .map_err(|fault| fault.into_source_error(&self.source.name));
         match &result {
             Ok(answer) => {
@@ -161,10 +161,10 @@ impl Client {
     /// Turns a classified response into an answer, given the part that is already known.
     fn make_answer(
         &self,
-        met: Classified,
+        classified: Classified,
         known: Option<&Part>,
     ) -> Result<SourceAnswer, AttemptError> {
-        let part = match (met, &self.source.missing) {
+        let part = match (classified, &self.source.missing) {
             (Classified::Page { part, .. }, _) => part,
             (Classified::Missing, Missing::Value(json)) => {
                 Part { json: Bytes::copy_from_slice(json.as_bytes()), validator: Validator::None }
@@ -212,18 +212,18 @@ impl Client {
             memory: ask.memory,
             outstanding: ask.outstanding,
         };
-        let mut met = self.request_with_retries(question, attempts).await?;
-        if matches!(met, Classified::Mismatched304) {
-            met = self
+        let mut classified = self.request_with_retries(question, attempts).await?;
+        if matches!(classified, Classified::Mismatched304) {
+            classified = self
                 .request_with_retries(RequestSpec { condition: None, ..question }, attempts)
                 .await?;
         }
-        match (met, self.source.http.pages) {
+        match (classified, self.source.http.pages) {
             (first @ Classified::Page { .. }, domain::Pages::Follow { max_pages }) => {
                 let pages = PageLoop::new(&self.source.http.url.origin, ask.target, max_pages);
                 self.follow_pages(pages, first, question, attempts).await
             }
-            (met, _) => Ok(met),
+            (classified, _) => Ok(classified),
         }
     }
 
@@ -235,10 +235,10 @@ impl Client {
         question: RequestSpec<'_>,
         attempts: &mut Vec<Attempt>,
     ) -> Result<Classified, AttemptError> {
-        let mut met = first;
+        let mut classified = first;
         let mut room = question.body_limit;
         loop {
-            let Classified::Page { part, next, bytes } = met else {
+            let Classified::Page { part, next, bytes } = classified else {
                 return Err(AttemptError::answered(
                     Reason::Incomplete,
                     "one of its pages is no page, expected 200",
@@ -257,7 +257,7 @@ impl Client {
                 });
             };
             let target = pages.next_target(&reference)?;
-            met = self
+            classified = self
                 .request_with_retries(
                     RequestSpec {
                         target,
@@ -284,7 +284,7 @@ impl Client {
         let mut last: Option<AttemptError> = None;
         loop {
             let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
-                (Ok(met), _) => return Ok(met),
+                (Ok(classified), _) => return Ok(classified),
                 // The source's own error says more than that the breaker has opened.
                 (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => {
                     return Err(last);
@@ -335,18 +335,21 @@ impl Client {
         let _outstanding = question.outstanding.begin();
         let started = Instant::now();
         let mut status = None;
-        let mut met = self.send(question, span_id, started, &mut status).await;
-        if let Err(fault) = &mut met {
+        let mut classified = self.send(question, span_id, started, &mut status).await;
+        if let Err(fault) = &mut classified {
             fault.resend_plan = resends.plan_resend(fault, Instant::now(), question.deadline);
             if fault.resend_plan.is_some() {
                 fault.health = AttemptHealth::Unknown;
             }
         }
-        pass.report(met.as_ref().map_or_else(|fault| fault.health, |_| AttemptHealth::Healthy));
-        let (took, reason) = (started.elapsed(), met.as_ref().err().map(|fault| fault.reason));
+        pass.report(
+            classified.as_ref().map_or_else(|fault| fault.health, |_| AttemptHealth::Healthy),
+        );
+        let took = started.elapsed();
+        let reason = classified.as_ref().err().map(|fault| fault.reason);
         self.metrics.durations.observe(took.as_secs_f64());
         attempts.push(Attempt { started, took, status, reason, span_id });
-        met
+        classified
     }
 
     /// A place among the requests under way; waiting for one ends with the deadline.

@@ -160,7 +160,8 @@ impl MutualConnections {
         made: Instant,
         clock: SystemTime,
     ) -> ConnectionPool {
-        let (generation, not_after) = (identity.generation, identity.not_after);
+        let generation = identity.generation;
+        let not_after = identity.not_after;
         let connector =
             Connector::mutual(identity, self.server.clone(), self.tls, self.metrics.clone());
         let http = open_http_connections(connector.clone(), self.concurrency, self.floods.clone());
@@ -224,7 +225,8 @@ mod tests {
     async fn connections_end_after_an_hour_and_with_our_own_certificate() {
         let not_after = SystemTime::now() + Duration::from_hours(9);
         let (mutual, sender) = connections(not_after);
-        let (made, clock) = (Instant::now(), SystemTime::now());
+        let made = Instant::now();
+        let clock = SystemTime::now();
         let pool = mutual.new_pool(sender.borrow().clone(), made, clock);
         assert!(!pool.is_expired(made, clock));
         assert!(!pool.is_expired(made + CONNECTION_AGE_MAX - Duration::from_millis(1), clock));

@@ -177,10 +177,10 @@ async fn read_body(
     mut pieces: BodyPieces,
     floods: &Counter,
 ) -> Result<Bytes, AttemptError> {
-    let too_large = |met: String| {
+    let too_large = |found: String| {
         AttemptError::answered(
             Reason::TooLarge,
-            format!("{met}, allowed are {}", format_size(room.allowed)),
+            format!("{found}, allowed are {}", format_size(room.allowed)),
         )
     };
     let before = room.allowed - room.left;

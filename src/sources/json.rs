@@ -30,7 +30,7 @@ pub(super) fn validate(body: &Bytes) -> Result<Bytes, InvalidJson> {
         InvalidJson::broken(format!("the body is not JSON: {error}{behind_mark}"))
     })?;
     let trimmed = text.trim_matches([' ', '\t', '\n', '\r']).as_bytes();
-    // A slice keeps the whole body in memory, which much white space is not worth.
+    // A slice would keep the whole body in memory: where most of it is white space, it is copied.
     let mostly_space = trimmed.len() < body.len() / 2;
     Ok(if mostly_space { Bytes::copy_from_slice(trimmed) } else { body.slice_ref(trimmed) })
 }

@@ -132,7 +132,8 @@ pub(super) fn resolve(
         None => local,
     };
     let (path, query) = split_query(path_and_query);
-    let (base_path, base_query) = (base.path(), base.query());
+    let base_path = base.path();
+    let base_query = base.query();
     let absolute = local.starts_with("//");
     let (path, query) = match path {
         "" if absolute => ("/".to_owned(), query),
@@ -174,22 +175,22 @@ fn is_same_authority(origin: &Uri, authority: &str) -> bool {
 
 /// RFC 3986, section 5.2.4.
 fn remove_dot_segments(path: &str) -> String {
-    let mut kept: Vec<&str> = Vec::new();
+    let mut result: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
         match segment {
             "." => {}
             ".." => {
-                kept.pop();
+                result.pop();
             }
-            _ => kept.push(segment),
+            _ => result.push(segment),
         }
         if last && matches!(segment, "." | "..") {
-            kept.push("");
+            result.push("");
         }
     }
-    format!("/{}", kept.join("/"))
+    format!("/{}", result.join("/"))
 }
 
 #[cfg(test)]

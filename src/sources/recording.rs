@@ -61,7 +61,7 @@ pub(super) struct Recorder {
     folder: PathBuf,
     source: Arc<str>,
     origin: String,
-    /// How many files this process has added, those that it found included.
+    /// The number of this source's files in the folder.
     files: Arc<AtomicUsize>,
 }
 
@@ -78,11 +78,12 @@ struct RecordedAnswer {
 impl Recorder {
     pub(super) fn new(folder: &Path, source: &Arc<str>, origin: &Uri) -> Self {
         let prefix = format!("{source}-");
-        let ours = |entry: io::Result<fs::DirEntry>| {
+        let is_of_source = |entry: io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
         };
-        let found = fs::read_dir(folder)
-            .map_or(0, |entries| entries.filter_map(|entry| ours(entry).then_some(())).count());
+        let found = fs::read_dir(folder).map_or(0, |entries| {
+            entries.filter_map(|entry| is_of_source(entry).then_some(())).count()
+        });
         let origin = origin.to_string().trim_end_matches('/').to_owned();
         Self {
             folder: folder.to_owned(),
@@ -167,8 +168,9 @@ impl Recorder {
 
 fn recordable_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     // A cookie is a credential, and no answer's meaning hangs on one.
-    let kept = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
-    kept.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
+    let recordable = headers.iter().filter(|(name, _)| *name != SET_COOKIE);
+    recordable
+        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect()
 }
 
@@ -220,7 +222,8 @@ mod tests {
     async fn a_full_folder_takes_what_it_holds_already_and_nothing_new() {
         let folder = tempfile::tempdir().unwrap();
         let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
-        let (old, new) = (PathAndQuery::from_static("/old"), PathAndQuery::from_static("/new"));
+        let old = PathAndQuery::from_static("/old");
+        let new = PathAndQuery::from_static("/new");
         reel.record(&old, &reply(200)).await.unwrap();
         reel.files.store(FILES_MAX, Ordering::Relaxed);
         reel.record(&old, &reply(404)).await.unwrap();

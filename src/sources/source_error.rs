@@ -20,7 +20,7 @@ pub struct SourceError {
     pub retry_after: Option<Duration>,
 }
 
-/// The reasons of DESIGN.md section 5.
+/// The reasons that a problem names (`src/serve/problems.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// No TCP connection.

@@ -1,4 +1,4 @@
-//! The shutdown of a sidecar, DESIGN.md section 4: it is not ready, still answers, then ends.
+//! The shutdown of a sidecar: it is not ready, still answers, then ends.
 
 use tokio::sync::watch;
 

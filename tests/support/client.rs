@@ -99,7 +99,7 @@ impl ClientResponse {
         self.json()
     }
 
-    /// Asserts that this is `urn:bfb:kind` with everything that DESIGN.md section 5 promises of
+    /// Asserts that this is `urn:bfb:kind` with everything that `src/serve/problems.md` promises of
     /// each problem.
     #[track_caller]
     pub(crate) fn problem(&self, kind: &str, status: u16) -> Value {

@@ -60,7 +60,7 @@ impl FaultLog {
         self.publish_current(core);
     }
 
-    /// A domain's heartbeat failed, or Redis refused its script.
+    /// A domain's heartbeat failed: no reply, or Redis refused the script.
     pub(super) fn on_domain_fault(
         &mut self,
         domain: &BusDomain,

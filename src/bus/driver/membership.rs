@@ -78,7 +78,7 @@ impl Driver {
             .last_excess
             .is_some_and(|(logged, at)| logged == cause && now.since(at) < EXCESS_LOG_INTERVAL);
         if !is_logged {
-            tracing::warn!(%fault, "is this a redis, and ours alone?");
+            tracing::warn!(%fault, "redis sent too much: is it a redis, and not shared?");
             self.last_excess = Some((cause, now));
         }
         Some(cause)

@@ -1,6 +1,6 @@
-//! Runs every script once, on a domain that has a random name, to learn whether each runs on this
-//! server and how long a heartbeat takes. All keys that they write are deleted in the end, also
-//! after a failure, and expire if that fails.
+//! Runs every script (the heartbeat several times, for its duration), on a domain that has a random
+//! name, to learn whether each runs on this server and how long a heartbeat takes. All keys that
+//! they write are deleted in the end, also after a failure, and expire if that fails.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,7 +28,7 @@ const KEYS_MAX: usize = 16;
 const KEY_BYTES: usize = 32;
 /// A sealed text begins with the id of its key.
 const ID_BYTES: usize = 8;
-/// Far more than that many keys and comments need.
+/// The largest key file, in bytes: far more than its keys and comments need.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// The keys in force; clones share them.

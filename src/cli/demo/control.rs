@@ -53,8 +53,8 @@ pub(super) fn handle_command(
         return with_allow(problem_response(StatusCode::METHOD_NOT_ALLOWED, COMMANDS), "POST");
     }
     let mut segments = path.trim_start_matches('/').splitn(2, '/');
-    let (upstream, command) =
-        (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
+    let upstream = segments.next().unwrap_or_default();
+    let command = segments.next().unwrap_or_default();
     let Some(shop) = UpstreamKind::from_name(upstream)
         .and_then(|kind| shops.iter().find(|shop| shop.kind == kind))
     else {
@@ -206,12 +206,12 @@ mod tests {
         {
             assert_eq!(post(&shops, target), 200, "{target}");
         }
-        let told = Behaviour {
+        let behaviour = Behaviour {
             fail: Some(FailureMode { status: 500, percent: 10 }),
             slow_ms: 250,
             hang: true,
         };
-        assert_eq!(shops[3].behaviour(), told);
+        assert_eq!(shops[3].behaviour(), behaviour);
         assert_eq!(shops[0].behaviour(), Behaviour::default(), "the others go on");
         assert_eq!(post(&shops, "/orders/recover"), 200);
         assert_eq!(shops[3].behaviour(), Behaviour::default());

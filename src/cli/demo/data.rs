@@ -293,7 +293,8 @@ mod tests {
     fn each_revision_changes_every_part_visibly() {
         for customer in 1..=CUSTOMERS {
             for revision in 1..4 {
-                let (before, after) = (all(7, customer, revision), all(7, customer, revision + 1));
+                let before = all(7, customer, revision);
+                let after = all(7, customer, revision + 1);
                 for part in ["profile", "favorites", "reviews", "orders"] {
                     assert_ne!(
                         before[part], after[part],

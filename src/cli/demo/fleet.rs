@@ -96,7 +96,8 @@ impl DemoCommand {
                 }
             },
         };
-        let (mut sidecars, mut members) = (Vec::new(), Vec::new());
+        let mut sidecars = Vec::new();
+        let mut members = Vec::new();
         for index in 1..=size {
             let Some(config) = self.member_config(index, file.clone(), upstreams, redis.as_ref())
             else {
@@ -246,7 +247,8 @@ async fn show_an_invalidation(
         let read = member.read().await?;
         let word = if read.etag == before { "OLD" } else { "new" };
         stale += usize::from(read.etag == before);
-        let (status, etag) = (&read.cache_status, read.short_etag());
+        let status = &read.cache_status;
+        let etag = read.short_etag();
         let _ = writeln!(text, "  {:>2}  {status:<33} ETag {etag}  {word}", index + 1);
     }
     out::print(text.trim_end());
@@ -295,8 +297,8 @@ impl FleetMember {
     fn of(sidecar: &Sidecar) -> Result<Self, DemoError> {
         let listen = sidecar.addresses().next().ok_or("a sidecar has no address")?.clone();
         let admin_address = sidecar.admin_address().clone();
-        let (consumers, admin) =
-            (SidecarClient::new(&listen)?, SidecarClient::new(&admin_address)?);
+        let consumers = SidecarClient::new(&listen)?;
+        let admin = SidecarClient::new(&admin_address)?;
         Ok(Self { listen, consumers, admin, admin_address })
     }
 

@@ -16,10 +16,12 @@ pub(crate) fn suggest(
         Some(("localhost" | "127.0.0.1" | "[::1]", usual)) if usual == port => String::new(),
         _ => format!(" --{flag} {address}"),
     };
-    let (listen, admin) = (&at.listen, flag("admin", "7071", &at.admin));
+    let listen = &at.listen;
+    let admin = flag("admin", "7071", &at.admin);
     let at = flag("listen", "7070", listen);
     let domain = identity.with_file_name("customer.yaml");
-    let (identity, domain) = (identity.display(), domain.display());
+    let identity = identity.display();
+    let domain = domain.display();
     let steps = [
         (format!("curl -i http://{listen}/v2/customers/42"), "everything about customer 42"),
         (

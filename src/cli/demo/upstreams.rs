@@ -203,7 +203,9 @@ async fn run_upstream(
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let (stream, slot) = accept(&listener, &slots).await;
-        let (acceptor, shop, hyper_tasks) = (acceptor.clone(), Arc::clone(&shop), owner.clone());
+        let acceptor = acceptor.clone();
+        let shop = Arc::clone(&shop);
+        let hyper_tasks = owner.clone();
         owner.spawn(async move {
             let _slot = slot;
             // A client that fails the handshake has left; its own side reports the reason.

@@ -33,7 +33,9 @@ pub(super) fn key_parameter(domain: &Domain) -> Value {
 
 /// The pattern as all read it; `None` where they do not.
 fn portable_pattern(pattern: &str) -> Option<String> {
-    let (mut is_class, mut rest, mut written) = (false, pattern, String::new());
+    let mut is_class = false;
+    let mut rest = pattern;
+    let mut written = String::new();
     while let Some(c) = rest.chars().next() {
         if let Some(after) = rest.strip_prefix(CONTROLS.0).filter(|_| is_class) {
             written += CONTROLS.1;

@@ -44,7 +44,7 @@ impl NameResolver<'_> {
         if name.starts_with('@') {
             return self.unknown_format(name);
         }
-        let defs = self.scope.iter().filter_map(|known| match known {
+        let defs = self.scope.iter().filter_map(|scope_name| match scope_name {
             ScopeName::Def { name: n, arity, .. } if *n == name => Some(*arity),
             ScopeName::Filter(n) if *n == name => Some(0),
             _ => None,
@@ -54,8 +54,9 @@ impl NameResolver<'_> {
         arities.dedup();
         let hint = match arities.as_slice() {
             [_, ..] if !name.starts_with("__") => {
-                let known: Vec<String> = arities.iter().map(|n| format!("`{name}/{n}`")).collect();
-                format!("there is {}; `;` stands between arguments", known.join(", "))
+                let existing: Vec<String> =
+                    arities.iter().map(|n| format!("`{name}/{n}`")).collect();
+                format!("there is {}; `;` stands between arguments", existing.join(", "))
             }
             _ => self.suggest_function(name),
         };
@@ -65,13 +66,13 @@ impl NameResolver<'_> {
 
     /// The functions that an unknown name may have been meant to be.
     fn suggest_function(&self, name: &str) -> String {
-        let ours = self.scope.iter().filter_map(|known| match known {
+        let local_names = self.scope.iter().filter_map(|scope_name| match scope_name {
             ScopeName::Def { name, .. } | ScopeName::Filter(name) => Some(*name),
             ScopeName::Var(_) | ScopeName::Label(_) => None,
         });
         match unsupported::nearest(
             name,
-            ours.chain(builtins::names()).filter(|known| !known.starts_with("__")),
+            local_names.chain(builtins::names()).filter(|name| !name.starts_with("__")),
         ) {
             Some(near) => format!("did you mean `{near}`?"),
             None => {
@@ -111,8 +112,8 @@ impl NameResolver<'_> {
     /// A definition with a name of the prelude's kind.
     pub(super) fn reserved(&self, name: &str) -> CompileError {
         let hint = "leave out the `_` at its beginning";
-        let (message, expected) =
-            ("names that begin with `__` are reserved", "a name that begins otherwise");
+        let message = "names that begin with `__` are reserved";
+        let expected = "a name that begins otherwise";
         error(span(self.text, name), message, expected, hint)
     }
 

@@ -22,7 +22,8 @@ pub(super) enum ScopeName<'s> {
 
 impl<'s> NameResolver<'s> {
     pub(super) fn def(&mut self, def: &Definition<'s>) -> Resolved<()> {
-        let (name, arity) = (def.name, def.args.len());
+        let name = def.name;
+        let arity = def.args.len();
         if !self.is_prelude && name.starts_with("__") {
             return Err(self.reserved(name));
         }

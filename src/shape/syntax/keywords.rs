@@ -42,7 +42,7 @@ impl<'s> Parser<'s, '_> {
         while self.eat("def") {
             definitions.push(self.definition()?);
         }
-        // As in jq, a program of definitions only is `.`; so is the prelude.
+        // As in jq, a program of definitions only is `.`; the prelude is such a program.
         let body = if self.peek().is_none() { Term::Id } else { self.query()? };
         Ok(Term::Define(definitions, body.into()))
     }
