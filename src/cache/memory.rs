@@ -160,8 +160,7 @@ const SHARDS_MAX: u64 = 16;
 const USUAL_WEIGHT: u64 = 4096;
 
 impl Memory {
-    /// A memory tier of at most `capacity` bytes; 0 stores nothing. Its bytes are part of
-    /// `account`.
+    /// A memory of at most `capacity` bytes; 0 stores nothing. Its bytes are part of `account`.
     pub fn new(capacity: MemorySize, account: &MemoryAccount, metrics: &CacheMetrics) -> Self {
         let entries = usize::try_from(capacity.0 / USUAL_WEIGHT)
             .unwrap_or(usize::MAX)

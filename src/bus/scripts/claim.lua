@@ -1,8 +1,10 @@
--- KEYS[4] the claim on a place, [5] the place. ARGV[3] and [4] the flight's epoch and seq, [5] who asks, [6] time to live in
--- ms, [7] key, [8] the most bytes of a dataset to answer with, or '' to claim even where there is one. Answers the dataset,
--- or its size, if it is there by now, so that nobody collects what has just been kept; else `done`; or `held` and by whom. A
--- claim whose flight is outdated already binds nobody, nor does one that is longer than any of ours, that does not expire, or
--- that expires much later than the caller's own would.
+-- KEYS[4] the claim on a place, [5] the place. ARGV[3] and [4] the flight's epoch and seq, [5] the
+-- claimant, [6] time to live in ms, [7] key, [8] the most bytes of a dataset to answer with, or ''
+-- to claim even where there is one.
+-- Answers the dataset, or its size, if it is stored by now, so that it is not collected again; else
+-- `done`; or `held` and the holder. A claim is ignored if its flight is outdated already, if it is
+-- longer than any that a sidecar writes, if it does not expire, or if it expires much later than
+-- the caller's own would.
 local CLAIM_BYTES_MAX, CLAIM_MS_MAX = 512, 10 * tonumber(ARGV[6])
 local refusal = open(false)
 if refusal then
@@ -23,7 +25,7 @@ if holder ~= ARGV[5] and ARGV[8] ~= '' then
 end
 if holder and holder ~= ARGV[5] and epoch == log.epoch then
   seq = number(seq)
-  -- Nobody knows the tags of a dataset that is still in the air: any tag's stamp counts.
+  -- The tags of a dataset are unknown while it is being collected: any tag's stamp counts.
   if believes(seq, ARGV[7], {}) and log.tag <= seq then
     return { 'held', holder }
   end

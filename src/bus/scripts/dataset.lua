@@ -1,6 +1,7 @@
--- The dataset at `place`, if it is to be believed: `hit`, epoch, the log's seq, the fence's seq, how many ms it has left,
--- the bytes, the tags; where the bytes are more than `most`, `large` and how many they are. Nothing if there is none; one of
--- another format is none. Nothing is read before its size was asked.
+-- The dataset at `place`, if it is valid: `hit`, epoch, the log's seq, the fence's seq, its
+-- remaining ms, the bytes, the tags; where the bytes are more than `most`, `large` and their
+-- number. Nothing if there is none, or one of another format. Nothing is read before its size is
+-- known.
 local TAGS_TEXT_MAX = TAGS_MAX * (6 * TAG_BYTES_MAX + 3) + 2
 
 local function dataset_at(place, key, most)
@@ -22,7 +23,7 @@ local function dataset_at(place, key, most)
     return nil
   end
   local left = call('PTTL', place)
-  -- What does not end is nothing that a script of bfb has kept.
+  -- A dataset that does not expire was stored by no script of bfb.
   if left < 0 or not believes(seq, key, tags) then
     return nil
   end

@@ -1,4 +1,5 @@
--- KEYS[4] where. ARGV[3] key, [4] the most bytes to answer with. Answers the dataset, or its size, or `miss`.
+-- KEYS[4] the place. ARGV[3] key, [4] the most bytes to answer with. Answers the dataset, or its
+-- size, or `miss`.
 local refusal = open(false)
 if refusal then
   return refusal

@@ -1,16 +1,18 @@
 -- The part that every script of bfb begins with.
 --
--- KEYS[1] bfb:{NAMESPACE/DOMAIN}:meta    the log's epoch, life, seq, settled mark and registry, as one hash
+-- KEYS[1] bfb:{NAMESPACE/DOMAIN}:meta    a hash: the log's epoch, life, seq, settled mark, registry
 -- KEYS[2] bfb:{NAMESPACE/DOMAIN}:log     its entries, as a capped stream; an entry's id is its seq
--- KEYS[3] bfb:{NAMESPACE/DOMAIN}:stamps  which seq last invalidated a key (k…) or a tag (t…), as a sorted set
+-- KEYS[3] bfb:{NAMESPACE/DOMAIN}:stamps  a sorted set: the last seq that invalidated a key (k…) or
+--                                        a tag (t…)
 -- ARGV[1] the protocol that the caller speaks
 -- ARGV[2] 32 random hex digits: the name of the epoch, if this call has to begin one
 --
--- Every answer is a list of texts; the first says what it is. `newer`: the log speaks a newer protocol (its number
--- follows). `other-life`: the log is of another life of the server. In both cases nothing was done.
+-- Every answer is a list of texts; the first one names its kind. `newer`: the log speaks a newer
+-- protocol (its number follows). `other-life`: the log is of another life of the server. In both
+-- cases nothing was done.
 local META, LOG, STAMPS = KEYS[1], KEYS[2], KEYS[3]
 local ENTRIES_MAX, STAMPS_MAX = 10000, 100000
--- What a call may name, what a log may hold, and what a dataset may be. Whatever stands in Redis beyond it is not read.
+-- The bounds of a call's names, of a log, and of a dataset. Nothing larger in Redis is read.
 local TAGS_MAX, TAG_BYTES_MAX, BODY_BYTES_MAX = 64, 512, 16777280
 local SIDECARS_MAX, NAME_BYTES_MAX, LEASES_MAX, PROTOCOL_MAX = 20000, 256, 64, 4294967295
 local FIELDS = { 'protocol', 'life', 'epoch', 'seq', 'settled', 'leases', 'all', 'tag', 'floor', 'stamps' }
@@ -21,7 +23,7 @@ local function text(number)
   return string.format('%.0f', number)
 end
 
--- A number as `text` writes it, small enough to be counted on exactly; nothing of anything else.
+-- The number in `value`, small enough to be exact in a double; nil for any other text.
 local function number(value)
   return value and #value <= 15 and string.find(value, '^%d+$') and tonumber(value) or nil
 end
@@ -30,7 +32,8 @@ local function error_of(answer)
   return type(answer) == 'table' and answer.err or nil
 end
 
--- Runs a command. One that the user of the connection may not run is named: most servers do not say which it was.
+-- Runs a command. The error names a command that the connection's user may not run: most servers do
+-- not say which it was.
 local function call(command, ...)
   local answer = redis.pcall(command, ...)
   local refusal = error_of(answer)
@@ -46,7 +49,7 @@ local function call(command, ...)
   return redis.call(command, ...)
 end
 
--- The same for a command on a key of ours; nothing where the key is of another type.
+-- The same for a command on a key of the log; nil where the key is of another type.
 local function typed(...)
   local answer = redis.pcall(...)
   local refusal = error_of(answer)
@@ -56,14 +59,14 @@ local function typed(...)
   return not string.find(refusal, 'WRONGTYPE', 1, true) and call(...) or nil
 end
 
--- One life of one server: a restarted one has another run id, a promoted one too.
+-- The life of a server: a restarted one has another run id, a promoted one another replication id.
 local function life()
   local server, replication = call('INFO', 'server'), call('INFO', 'replication')
   return string.match(server, 'run_id:(%x+)') .. '/' .. string.match(replication, 'master_replid:(%x+)')
 end
 
--- Whether the meta key is what a script of bfb leaves there. What is larger is not read: it is no log, and whoever may
--- begins another.
+-- Whether the meta key is as a script of bfb leaves it. A larger one is not read: it counts as no
+-- log, and a call that may begin an epoch begins one.
 local function is_meta()
   if (typed('HLEN', META) or math.huge) > SIDECARS_MAX + 2 * #FIELDS then
     return false
@@ -77,8 +80,8 @@ local function is_meta()
   return true
 end
 
--- Stamps that were evicted or deleted beside the meta key would be missed by nobody: their number is in the meta key. A log
--- whose stream reaches beyond its seq could not be appended to.
+-- Stamps that were evicted or deleted beside the meta key would go unnoticed: the meta key holds
+-- their number. A log whose stream reaches beyond its seq could not be appended to.
 local function is_of(life, meta, seq)
   local stamps = number(meta[10])
   if meta[2] ~= life or not stamps or typed('ZCARD', STAMPS) ~= stamps then
@@ -98,8 +101,8 @@ local function begin(life)
   log = { epoch = ARGV[2], seq = 0, settled = '0', leases = '', all = 0, tag = 0, floor = 0 }
 end
 
--- Whether these are so many sidecars to so many leases as a fleet may have. A lease that no sidecar can have is passed over
--- where leases are compared.
+-- Whether the numbers of sidecars and leases are within a fleet's bounds. A lease that no sidecar
+-- can have is ignored where leases are compared.
 local function are_leases(text)
   local kinds, sidecars = 0, 0
   for _, count in string.gmatch(text, '(%d+)=(%d+)') do
@@ -129,7 +132,7 @@ local function open(begins)
   log = { epoch = meta[3], seq = seq, settled = meta[5], leases = meta[6], all = all, tag = tag, floor = floor }
 end
 
--- Whether there are no more tags than a dataset may have, none of them longer than it may be.
+-- Whether the tags are within a dataset's bounds, in number and length.
 local function are_tags(tags)
   if #tags > TAGS_MAX then
     return false
@@ -142,7 +145,7 @@ local function are_tags(tags)
   return true
 end
 
--- The arguments from one place on, as tags; nothing if they cannot be a dataset's.
+-- The arguments from one index on, as tags; nil if they cannot be a dataset's.
 local function tags_from(first)
   if #ARGV - first + 1 > TAGS_MAX then
     return nil
@@ -154,7 +157,8 @@ local function tags_from(first)
   return are_tags(tags) and tags or nil
 end
 
--- Whether nothing has invalidated the key or a tag since `seq`. What lies beyond the log's end is no place in it.
+-- Whether nothing has invalidated the key or a tag since `seq`. A seq beyond the log's end is
+-- invalid.
 local function believes(seq, key, tags)
   if not seq or seq > log.seq or seq < log.floor then
     return false

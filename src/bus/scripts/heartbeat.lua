@@ -1,5 +1,6 @@
--- ARGV[3] the sidecar's name, [4] its lease in ms, [5] and [6] the epoch and seq that it applied, or '' and '',
--- [7] '1': it has known that epoch for a whole lease. Answers `told`, epoch, seq, longest lease, settled.
+-- ARGV[3] the sidecar's name, [4] its lease in ms, [5] and [6] the epoch and seq that it applied, or
+-- '' and '', [7] '1': it has known that epoch for a whole lease.
+-- Answers `told`, epoch, seq, longest lease, settled.
 local refusal = open(true)
 if refusal then
   return refusal
@@ -11,7 +12,8 @@ end
 local here = ARGV[5] == log.epoch
 local reported = here and number(ARGV[6]) or 0
 if reported > log.seq then
-  -- It applied what this log does not have: somebody has damaged the log, or forged its news.
+  -- It applied entries that this log does not have: the log was damaged, or its published entries
+  -- were forged.
   refusal = begin(life())
   if refusal then
     return refusal

@@ -3,10 +3,12 @@
 --   EVAL SCRIPT 3 bfb:{default/customer}:meta bfb:{default/customer}:log bfb:{default/customer}:stamps
 --     1 0f8a…32 hex digits…c3 ''  key 42  tag gold
 --
--- ARGV[3] '', or `EPOCH:SEQ`: does nothing if everything named is stamped above that already (for hints).
--- ARGV[4…] pairs: `key` and a key, `tag` and a tag, or `all` and ''. A kind that a reader does not know means all.
--- At most 1000 pairs, whose names have at most 65536 bytes together: what names more is to be sent in several calls.
--- Answers `issued`, epoch, seq, the longest lease registered in ms, '1' if the epoch is settled, the sidecars registered.
+-- ARGV[3] '', or `EPOCH:SEQ`: does nothing if everything named is stamped above that already (for
+-- hints).
+-- ARGV[4…] pairs: `key` and a key, `tag` and a tag, or `all` and ''. An unknown kind means all.
+-- At most 1000 pairs, whose names have at most 65536 bytes together: more are sent in several calls.
+-- Answers `issued`, epoch, seq, the longest lease registered in ms, '1' if the epoch is settled, the
+-- sidecars registered.
 local refusal = open(true)
 if refusal then
   return refusal
@@ -33,7 +35,8 @@ local function member(kind, name)
   return (kind == 'key' and 'k' .. name) or (kind == 'tag' and 't' .. name) or nil
 end
 
--- Whether everything named was invalidated after `seq`. The floor is no stamp: it may stand for others' stamps.
+-- Whether everything named was invalidated after `seq`. The floor is no stamp: it may stand for the
+-- stamps of other names.
 local function all_newer_than(seq)
   for at = 4, #ARGV, 2 do
     local named = member(ARGV[at], ARGV[at + 1])
@@ -86,7 +89,7 @@ if refused and not is_damaged then
   log.seq = log.seq - 1
   append(call)
 elseif refused then
-  -- Somebody appended to the log what no script of bfb did: it cannot go on.
+  -- An entry that no script of bfb wrote was appended to the log: it cannot go on.
   refusal = begin(life())
   if refusal then
     return refusal
@@ -100,11 +103,13 @@ end
 call('HSET', META, 'all', text(log.all), 'tag', text(log.tag), 'floor', text(log.floor),
   'stamps', text(call('ZCARD', STAMPS)))
 
--- `bfb:{…}:news` carries {"epoch": …, "entries": [{"seq": …, "scopes": [["key", "42"], …]}, …]}.
+-- `bfb:{…}:news` carries
+-- {"epoch": …, "entries": [{"seq": …, "scopes": [["key", "42"], …]}, …]}.
 local news = '{"epoch":"' .. log.epoch .. '","entries":[{"seq":' .. text(log.seq) .. ',"scopes":' .. scopes .. '}]}'
 local server = call('INFO', 'server')
 local major = tonumber(string.match(server, 'redis_version:(%d+)'))
--- `redis_mode:cluster`; Valkey says `server_mode:cluster`, and names the Redis whose commands it has as its version.
+-- `redis_mode:cluster`; Valkey has `server_mode:cluster`, and as its version that of the Redis whose
+-- commands it has.
 local sharded = string.find(server, '_mode:cluster', 1, true) and major >= 7
 call(sharded and 'SPUBLISH' or 'PUBLISH', string.sub(META, 1, -5) .. 'news', news)
 return issued()

@@ -1,6 +1,8 @@
--- ARGV[3] and [4] an invalidation's epoch and seq, [5] '1': the whole lease has passed, so those who were last told less
--- than its seq are removed, [6] '1': marks the epoch as settled, [7] one who had not reported, or '': while it has not, no
--- other is looked at, for a registry may be large. Answers `progress`, settled, and who has not reported.
+-- ARGV[3] and [4] an invalidation's epoch and seq, [5] '1': the whole lease has passed, so sidecars
+-- whose last reply had less than its seq are removed, [6] '1': marks the epoch as settled, [7] a
+-- sidecar that had not reported, or '': while it has not, no other is looked at, for a registry may
+-- be large.
+-- Answers `progress`, settled, and the sidecars that have not reported.
 local refusal = open(false)
 if refusal then
   return refusal
@@ -26,7 +28,7 @@ for at = 1, #meta, 2 do
   if string.sub(meta[at], 1, 2) == 'r:' then
     -- Of a large registry this is most of the work: it reads no more than it needs.
     if #meta[at] > NAME_BYTES_MAX + 2 then
-      -- No sidecar is called so.
+      -- No sidecar has such a name.
       call('HDEL', META, meta[at])
     elseif (number(string.match(meta[at + 1], '^%d+ (%d+)')) or 0) < seq then
       table.insert(answer, string.sub(meta[at], 3))

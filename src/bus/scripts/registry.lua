@@ -1,11 +1,13 @@
--- The registry: in the meta key, a field `r:NAME` = `TOLD REPORTED LEASE_MS` for each sidecar, and in `leases` how many
--- name which lease (`MS=COUNT …`), so that a heartbeat costs the same in a fleet of any size.
+-- The registry: in the meta key, a field `r:NAME` = `REPLIED REPORTED LEASE_MS` for each sidecar
+-- (the seq in its last reply, the seq that it reported, its lease), and in `leases` how many have
+-- which lease (`MS=COUNT …`), so that a heartbeat costs the same in a fleet of any size.
 local function registration(value)
   local told, reported, lease = string.match(value, '^(%d+) (%d+) (%d+)')
   return number(told) or 0, number(reported) or 0, lease
 end
 
--- The registration in a field; one that is longer than any of ours counts as one that has heard nothing.
+-- The registration in a field; one that is longer than any that a script writes counts as one
+-- without a reply.
 local function registered(field)
   if call('HSTRLEN', META, field) > FIELD_BYTES_MAX then
     return ''
@@ -13,7 +15,7 @@ local function registered(field)
   return call('HGET', META, field)
 end
 
--- No sidecar can be told to take a longer lease: one that is, somebody else has written.
+-- No sidecar can be configured with a longer lease: a longer one was written by another program.
 local LEASE_MS_MAX = 300000
 
 -- Counts one registration more, or less, under a lease.
@@ -32,7 +34,7 @@ local function count(lease, by)
   log.leases = table.concat(others, ' ')
 end
 
--- The longest lease registered in milliseconds, and how many sidecars are.
+-- The longest lease registered in milliseconds, and the number of sidecars.
 local function longest()
   local most, sidecars = 0, 0
   for ms, number in string.gmatch(log.leases, '(%d+)=(%d+)') do

@@ -1,4 +1,4 @@
--- KEYS[4] the claim on a place. ARGV[3] who held it. Answers `done` and whether it did.
+-- KEYS[4] the claim on a place. ARGV[3] its holder. Answers `done` and whether it was released.
 local refusal = open(false)
 if refusal then
   return refusal

@@ -1,6 +1,7 @@
--- KEYS[4] where. ARGV[3] and [4] the fence's epoch and seq, [5] time to live in ms, [6] key, [7] the bytes, [8] its age in ms,
--- [9…] tags. Answers `done` and whether it was kept: not if it was invalidated since its fence, nor if what is there and is
--- believed was collected later, nor if it is more than a dataset may be.
+-- KEYS[4] the place. ARGV[3] and [4] the fence's epoch and seq, [5] time to live in ms, [6] key,
+-- [7] the bytes, [8] its age in ms, [9…] tags.
+-- Answers `done` and whether it was stored: not if it was invalidated since its fence, nor if the
+-- dataset in place is valid and was collected later, nor if it is larger than a dataset may be.
 local refusal = open(false)
 if refusal then
   return refusal
@@ -13,7 +14,7 @@ if ARGV[3] ~= log.epoch or not believes(number(ARGV[4]), ARGV[6], tags) then
   return done(false)
 end
 
--- How old the dataset at a place is, in ms: as old as it was when it was kept, and as long as it has been there since. Nothing
+-- The age of the dataset at a place, in ms: its age when it was stored, and the time since. Nil
 -- where that is not known.
 local function age_at(place)
   local bytes = typed('HSTRLEN', place, 'age')
