@@ -44,7 +44,7 @@ fn a_circle_is_found() {
     file("bus/mod.rs", "mod core;\npub use core::Core;\n");
     file("bus/core.rs", "use super::driver::{\n    log::Line,\n    Driver,\n};\n");
     file("bus/driver.rs", "mod log;\n// use super::core::Core;\n");
-    file("bus/driver/log.rs", "fn f() -> super::super::core::Core { todo!() }\n");
+    file("bus/driver/log.rs", "fn f(_: super::super::core::Core) {}\n");
     file("cache/core.rs", "use crate::bus::core::Core;\nuse self::x::Y;\n");
     let circle = ["bus/core", "bus/driver/log"].map(str::to_owned);
     assert_eq!(circles(&imports(dir.path())), BTreeSet::from([circle.into()]));

@@ -119,12 +119,12 @@ impl InvalidateCommand {
         for part in split_names(names) {
             let left = until.saturating_duration_since(Instant::now());
             let scopes = part.iter().map(|name| name.as_str().into()).collect();
-            let asked = if self.tag.is_empty() {
+            let part_request = if self.tag.is_empty() {
                 InvalidateRequest { keys: scopes, ..request(left) }
             } else {
                 InvalidateRequest { tags: scopes, ..request(left) }
             };
-            answer = send(&client, &asked).await?;
+            answer = send(&client, &part_request).await?;
             if !matches!(answer.0, 200 | 202) {
                 if done > 0 {
                     out::note(format!(

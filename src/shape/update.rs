@@ -65,10 +65,10 @@ pub(super) fn update<'p>(
         val = change_at(run, val, path.items(), &mut |run, old| {
             // Where there is no new value the old one stays until all have been visited: places
             // must not move.
-            let kept = old.clone();
+            let unchanged = old.clone();
             let new = change(run, old)?;
             empty = new.is_none();
-            Ok(Some(new.unwrap_or(kept)))
+            Ok(Some(new.unwrap_or(unchanged)))
         })?;
         if empty {
             let path = Arr::copied(&mut run.meter, path.items())?;

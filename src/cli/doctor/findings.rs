@@ -21,9 +21,9 @@ use super::probe::{DomainProbe, SourceProbe};
 /// The findings about a domain, but for its sources.
 pub(super) fn domain_findings(probe: &DomainProbe<'_>) -> Vec<Finding> {
     let bad_key = || {
-        let met = "`--key` is no key of this domain, its sources were not asked";
+        let text = "`--key` is no key of this domain, its sources were not asked";
         let pattern = &probe.domain.key.text;
-        Finding::warning("bad-key", met)
+        Finding::warning("bad-key", text)
             .expected(format!("one that matches `{pattern}`, without dot segments"))
     };
     probe.rejects_key.then(bad_key).into_iter().collect()

@@ -15,8 +15,8 @@ pub(super) fn answer_findings(
 ) -> Vec<Finding> {
     match answer {
         AnswerProbe::NotAsked { needed } => {
-            let met = format!("not asked, for its URL needs `{needed}`, which gave no part");
-            vec![Finding::warning("not-asked", met)]
+            let text = format!("not asked, for its URL needs `{needed}`, which gave no part");
+            vec![Finding::warning("not-asked", text)]
         }
         AnswerProbe::Failed { error, has_next_page } => {
             let failure = Finding::error(error.reason.as_str(), error.detail.clone());
@@ -34,9 +34,9 @@ pub(super) fn answer_findings(
 
 /// The finding about a source that has further pages while the file has no `pages` for it.
 fn next_page_finding() -> Finding {
-    let met =
+    let text =
         "sends a next page (`Link` with `rel=\"next\"`), and the file says nothing of its pages";
-    Finding::warning("pages", met)
+    Finding::warning("pages", text)
         .expected("`pages: follow` or `pages: first`")
         .hint("without, a key with one page is answered, and every other one fails")
 }

@@ -28,29 +28,30 @@ pub(in super::super) fn log_findings(
     };
     let mut findings = Vec::new();
     if log.protocol > PROTOCOL {
-        let met = format!(
+        let text = format!(
             "its log speaks protocol {}, this release {PROTOCOL}: it would take no part",
             log.protocol
         );
         findings.push(
-            Finding::error("newer-protocol", met)
+            Finding::error("newer-protocol", text)
                 .expected("a release as new as the newest of the fleet"),
         );
     }
     if log.is_alive == Some(false) {
-        let met = "its log is of an earlier life of the server; the next heartbeat begins an epoch";
-        findings.push(Finding::note("other-life", met));
+        let text =
+            "its log is of an earlier life of the server; the next heartbeat begins an epoch";
+        findings.push(Finding::note("other-life", text));
         return findings;
     }
     findings.extend(leases_finding(log, settings));
     let behind = log.registered.iter().filter(|sidecar| sidecar.reported_seq < log.seq).count();
     if behind > 0 {
-        let met = format!(
+        let text = format!(
             "{behind} of {} sidecars had not said that they applied everything",
             log.registered.len()
         );
         findings.push(
-            Finding::note("behind", met)
+            Finding::note("behind", text)
                 .hint("is it so again in a lease? `bfb status` there says why"),
         );
     }
@@ -70,16 +71,16 @@ fn leases_finding(log: &LogStatus, settings: &BusConfig) -> Option<Finding> {
         [] => None,
         [one] if *one == settings.lease => None,
         [_] => {
-            let met = format!(
+            let text = format!(
                 "its sidecars have a lease of {shown}, and `--lease` here is {}",
                 span(settings.lease)
             );
-            Some(Finding::warning("leases-differ", met).expected("one lease").hint(hint))
+            Some(Finding::warning("leases-differ", text).expected("one lease").hint(hint))
         }
         _ => {
-            let met = format!("its sidecars have leases of {shown}");
+            let text = format!("its sidecars have leases of {shown}");
             Some(
-                Finding::warning("leases-differ", met)
+                Finding::warning("leases-differ", text)
                     .expected("one lease, but for a rolling change")
                     .hint(hint),
             )

@@ -24,8 +24,8 @@ pub(in super::super) fn silent_server_finding(
         error => probe_error_finding(error, settings),
     };
     let is_named = finding.met.contains(&silent.address);
-    let met = if is_named { finding.met } else { format!("{}: {}", silent.address, finding.met) };
-    Finding { met, ..finding }
+    let text = if is_named { finding.met } else { format!("{}: {}", silent.address, finding.met) };
+    Finding { met: text, ..finding }
 }
 
 /// The findings about a server.
@@ -39,9 +39,9 @@ pub(in super::super) fn server_findings(
     findings.extend(found.error.as_ref().map(|it| probe_error_finding(it, settings)));
     findings.extend(refusal_findings(&found.refusals, kind, &settings.namespace));
     if let Some(ScriptProbe::Failed { script, fault }) = &found.script_probe {
-        let met = format!("the script `{script}` does not run here: {fault}");
+        let text = format!("the script `{script}` does not run here: {fault}");
         findings.push(
-            Finding::error("script-failed", met)
+            Finding::error("script-failed", text)
                 .hint("is it Redis, or something that is only like it?"),
         );
     }
@@ -103,22 +103,22 @@ fn refusal_findings(refused: &CommandRefusals, kind: RedisKind, namespace: &str)
     if !refused.commands.is_empty() {
         let commands: Vec<_> =
             refused.commands.iter().map(|command| format!("+{command}")).collect();
-        let met = format!(
+        let text = format!(
             "its user may not do all that a sidecar does: it lacks `{}`",
             commands.join(" ")
         );
-        findings.push(Finding::error("no-permission", met));
+        findings.push(Finding::error("no-permission", text));
     }
     if refused.keys {
-        let met =
+        let text =
             format!("its user may not touch the namespace's keys: it lacks `~bfb:{{{namespace}/*`");
-        findings.push(Finding::error("no-permission-keys", met));
+        findings.push(Finding::error("no-permission-keys", text));
     }
     if refused.channels {
-        let met = format!(
+        let text = format!(
             "its user may not touch the namespace's channels: it lacks `&bfb:{{{namespace}/*`"
         );
-        findings.push(Finding::error("no-permission-channels", met));
+        findings.push(Finding::error("no-permission-channels", text));
     }
     if let Some(last) = findings.last_mut() {
         last.hint = Some(format!(
@@ -127,9 +127,9 @@ fn refusal_findings(refused: &CommandRefusals, kind: RedisKind, namespace: &str)
         ));
     }
     if !refused.unknown.is_empty() {
-        let met = format!("it does not know `{}`", refused.unknown.join("`, `"));
+        let text = format!("it does not know `{}`", refused.unknown.join("`, `"));
         findings.push(
-            Finding::error("unknown-command", met)
+            Finding::error("unknown-command", text)
                 .hint("is a command renamed there, or is it not Redis?"),
         );
     }
@@ -168,11 +168,11 @@ fn latency_finding(found: &ExaminedServer, settings: &BusConfig) -> Option<Findi
         Some(ScriptProbe::Ran(took)) => *took,
         _ => found.round_trip?,
     };
-    let met = format!("a script takes {:.1} ms (median)", took.as_secs_f64() * 1000.0);
+    let text = format!("a script takes {:.1} ms (median)", took.as_secs_f64() * 1000.0);
     if took >= READ_MAX {
         let expected =
             format!("less than {}, which is what a read waits for it", format_duration(READ_MAX));
-        return Some(Finding::error("too-slow", met).expected(expected));
+        return Some(Finding::error("too-slow", text).expected(expected));
     }
     let patience = settings.lease / 8;
     if took >= READ_MAX / 4 || took >= patience {
@@ -181,7 +181,7 @@ fn latency_finding(found: &ExaminedServer, settings: &BusConfig) -> Option<Findi
             format_duration(READ_MAX)
         );
         return Some(
-            Finding::warning("slow", met).expected(expected).hint("is it in another zone?"),
+            Finding::warning("slow", text).expected(expected).hint("is it in another zone?"),
         );
     }
     None

@@ -17,8 +17,8 @@ const SUBSCRIBER_BYTES_MIN: u64 = 1024 * 1024;
 pub(super) fn info_findings(facts: &RedisServerInfo, settings: &BusConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     if facts.compatible < VERSION_MIN {
-        let met = format!("it is {} {}", facts.product, facts.version);
-        findings.push(Finding::error("too-old", met).expected("Redis 6.2 or newer, or Valkey"));
+        let text = format!("it is {} {}", facts.product, facts.version);
+        findings.push(Finding::error("too-old", text).expected("Redis 6.2 or newer, or Valkey"));
     }
     findings.extend(eviction_finding(facts));
     if facts.snapshot_failed {
@@ -63,11 +63,11 @@ fn eviction_finding(facts: &RedisServerInfo) -> Option<Finding> {
 fn unknown_finding(facts: &RedisServerInfo) -> Finding {
     let replicas = if facts.replicas > 0 { "`min-replicas-to-write`, " } else { "" };
     let cluster = if facts.is_cluster { "`cluster-node-timeout`, " } else { "" };
-    let met = format!(
+    let text = format!(
         "it does not tell its settings (`CONFIG GET`), so \
          {replicas}{cluster}`client-output-buffer-limit` and `timeout` are not known"
     );
-    Finding::note("settings-unknown", met)
+    Finding::note("settings-unknown", text)
         .hint("ask as a user who may, or look at what its provider says")
 }
 
@@ -84,12 +84,12 @@ fn config_findings(
     }
     findings.extend(subscribers_finding(config));
     if let Some(idle) = config.idle.filter(|idle| !idle.is_zero()) {
-        let met = format!(
+        let text = format!(
             "`timeout` is {}: it closes the connection for datasets when none is read for so long, \
              and the bus connects anew",
             span(idle)
         );
-        findings.push(Finding::warning("idle-timeout", met).expected("0"));
+        findings.push(Finding::warning("idle-timeout", text).expected("0"));
     }
     if facts.appends && config.append_sync.as_deref() == Some("always") {
         let note = Finding::note(
@@ -125,13 +125,13 @@ fn failover_finding(config: &RedisServerConfig, settings: &BusConfig) -> Option<
 }
 
 fn grace_finding(setting: &str, for_so_long: Duration, settings: &BusConfig) -> Finding {
-    let met = format!(
+    let text = format!(
         "once it is replaced it may go on answering for {} (`{setting}`), \
          and `--failover-grace` is {}",
         span(for_so_long),
         span(settings.failover_grace)
     );
-    Finding::warning("failover-grace", met)
+    Finding::warning("failover-grace", text)
         .expected(format!("`--failover-grace {}`", span(for_so_long)))
         .hint("only the first acknowledgements after a failover take so much longer")
 }
@@ -147,7 +147,7 @@ fn cluster_findings(
             findings.push(grace_finding("cluster-node-timeout", timeout, settings));
         }
         if timeout > settings.lease {
-            let met = format!(
+            let text = format!(
                 "`cluster-node-timeout` is {} and the lease {}: when a server is lost its domains \
                  are without a lease for {} at least, before it is replaced",
                 span(timeout),
@@ -155,15 +155,15 @@ fn cluster_findings(
                 span(timeout.saturating_sub(settings.lease))
             );
             findings.push(
-                Finding::note("failover-outlasts-lease", met)
+                Finding::note("failover-outlasts-lease", text)
                     .hint("`--bus-loss` says what holds meanwhile"),
             );
         }
     }
     if config.full_coverage == Some(true) {
-        let met = "`cluster-require-full-coverage` is `yes`: one server that is lost takes all \
+        let text = "`cluster-require-full-coverage` is `yes`: one server that is lost takes all \
                    domains with it, not only its own";
-        findings.push(Finding::note("full-coverage", met).expected("`no`"));
+        findings.push(Finding::note("full-coverage", text).expected("`no`"));
     }
     findings
 }
@@ -175,18 +175,18 @@ fn subscribers_finding(config: &RedisServerConfig) -> Option<Finding> {
     let least = [limit.hard, limit.soft].into_iter().filter(|bytes| *bytes > 0).min();
     match least {
         None => {
-            let met = "`client-output-buffer-limit pubsub` is without end: \
+            let text = "`client-output-buffer-limit pubsub` is without end: \
                        for a sidecar that stands still it holds messages until its memory is full";
-            Some(Finding::warning("subscriber-limit", met).expected("`32mb 8mb 60`"))
+            Some(Finding::warning("subscriber-limit", text).expected("`32mb 8mb 60`"))
         }
         Some(least) if least < SUBSCRIBER_BYTES_MIN => {
-            let met = format!(
+            let text = format!(
                 "`client-output-buffer-limit pubsub` is {}: a burst of invalidations may cost \
                  sidecars their connection",
                 size(least)
             );
             Some(
-                Finding::warning("subscriber-limit", met)
+                Finding::warning("subscriber-limit", text)
                     .expected("1 MiB or more; the usual is `32mb 8mb 60`"),
             )
         }
