@@ -3,8 +3,10 @@
 //! (`process`, `sidecar`, `webhook`), its clients (`client`, and `wire` where it must be cheap),
 //! listeners of its events (`events`) and crowds of connections (`crowd`, which speaks HTTP/2 by
 //! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
-//! on a port that is free (`port`), and a small API server of Kubernetes (`apiserver`).
+//! on a port that is free (`port`), a private PostgreSQL (`postgres`, as the user of `account`), and
+//! a small API server of Kubernetes (`apiserver`).
 
+pub(crate) mod account;
 #[cfg(feature = "webhook")]
 pub(crate) mod apiserver;
 pub(crate) mod claims;
@@ -18,6 +20,7 @@ pub(crate) mod frames;
 pub(crate) mod link;
 pub(crate) mod pki;
 pub(crate) mod port;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod sidecar;
