@@ -4,6 +4,8 @@
 set -eu
 
 missing=
+# Where Debian puts servers, and not every user looks.
+PATH=$PATH:/usr/sbin
 need() { # command, package
   command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }

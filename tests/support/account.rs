@@ -1,11 +1,13 @@
 //! The user of the servers that refuse to be root, where the tests are root.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+
+use tempfile::TempDir;
 
 /// A user and its group.
 #[derive(Debug, Clone, Copy)]
@@ -43,8 +45,17 @@ pub(crate) fn give(path: &Path) {
     let Some(Account { user, group }) = account() else { return };
     chown(path, Some(user), Some(group)).unwrap();
     if path.is_dir() {
-        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path()));
+        for entry in fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path());
+        }
     }
+}
+
+/// A folder that every user can go through.
+pub(crate) fn public_folder() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+    dir
 }
 
 /// Whether that user can run a program.
