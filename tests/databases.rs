@@ -5,8 +5,12 @@ use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod mongo;
 mod pgbouncer;
 mod postgres;
+
+/// How a client of `PostgreSQL` begins a handshake.
+const POSTGRES: &[&str] = &["-starttls", "postgres"];
 
 /// A connection string of libpq: the sidecar's identity, and the server's certificate verified.
 fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
@@ -19,10 +23,11 @@ fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
 
 /// The handshake as `openssl s_client` tells it, without a client certificate, and the server's
 /// certificate as text.
-async fn handshake(server: SocketAddr) -> String {
+async fn handshake(server: SocketAddr, options: &'static [&str]) -> String {
     let run = move || {
         let client = Command::new("openssl")
-            .args(["s_client", "-starttls", "postgres", "-connect", &server.to_string()])
+            .args(["s_client", "-connect", &server.to_string()])
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .output()
