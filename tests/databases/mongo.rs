@@ -104,6 +104,22 @@ async fn its_users_come_in_by_password_or_certificate_and_may_do_what_they_may()
 }
 
 #[tokio::test]
+async fn a_script_makes_a_server_fail() {
+    let pki = Pki::new();
+    let Some(server) = Mongo::start(&pki).await else { return };
+    let printed = server
+        .script(
+            "client.admin.command('configureFailPoint', 'failCommand', mode={'times': 1},\n\
+               data={'failCommands': ['find'], 'errorCode': 50})\n\
+             for _ in range(2):\n  \
+               try: print(db.orders.find_one())\n  \
+               except Exception as error: print(error.code)",
+        )
+        .await;
+    assert_eq!(printed, "50\nNone");
+}
+
+#[tokio::test]
 async fn what_was_written_is_there_after_a_kill() {
     let pki = Pki::new();
     let Some(mut server) = Mongo::start(&pki).await else { return };

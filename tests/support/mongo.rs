@@ -113,7 +113,9 @@ impl MongoSetup {
         let port = addr.port().to_string();
         match self.kind {
             MongoKind::Secantus => {
+                // With `configureFailPoint`, by which a script makes it slow or fail.
                 let mut command = Command::new(folder.join("bin/secantusd-py"));
+                command.arg("--enable-test-commands");
                 command.args(["--port", &port, "--storage-path"]).arg(home.join("data"));
                 command.arg("--tls-cert-file").arg(home.join("tls.crt"));
                 command.arg("--tls-key-file").arg(home.join("tls.key"));
