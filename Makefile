@@ -11,6 +11,7 @@ demo: deps
 test:
 	@sh tests/deps.sh test
 	@sh tests/openapi-tools.sh
+	@sh tests/database-servers.sh
 	cargo fmt --check
 	cargo clippy --all-targets --quiet -- -D warnings
 	cargo clippy --no-default-features --quiet -- -D warnings

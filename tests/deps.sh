@@ -4,12 +4,19 @@
 set -eu
 
 missing=
+# Where Debian puts servers, and not every user looks.
+PATH=$PATH:/usr/sbin
 need() { # command, package
   command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 need cc gcc
-# The tests start servers of their own; the service that Debian's package starts is not used.
+# The tests start servers of their own; the services that Debian's packages start are not used.
 [ "${1:-}" != test ] || need redis-server redis-server
+[ "${1:-}" != test ] || need pgbouncer pgbouncer
+if [ "${1:-}" = test ]; then
+  # Not on the path: each version has its own folder.
+  ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
+fi
 [ "${1:-}" != cluster ] || need etcd etcd-server
 # Gives a command a terminal.
 [ "${1:-}" != test ] || need script bsdutils

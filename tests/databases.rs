@@ -1,0 +1,47 @@
+//! The database servers that other tests meet: that each is what those tests take it for.
+
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use crate::support::pki::Pki;
+
+mod pgbouncer;
+mod postgres;
+
+/// A connection string of libpq: the sidecar's identity, and the server's certificate verified.
+fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
+    let (host, port, identity) = (server.ip(), server.port(), pki.dir().display());
+    format!(
+        "host={host} port={port} user={role} dbname=postgres sslmode=verify-full \
+         sslrootcert={identity}/ca.crt sslcert={identity}/tls.crt sslkey={identity}/tls.key {more}"
+    )
+}
+
+/// The handshake as `openssl s_client` tells it, without a client certificate, and the server's
+/// certificate as text.
+async fn handshake(server: SocketAddr) -> String {
+    let run = move || {
+        let client = Command::new("openssl")
+            .args(["s_client", "-starttls", "postgres", "-connect", &server.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        let met = String::from_utf8(client.stdout).unwrap();
+        let mut command = Command::new("openssl");
+        command.args(["x509", "-noout", "-ext", "subjectAltName"]);
+        format!("{met}{}", run_with(command, &met))
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+/// What a program says of its input.
+fn run_with(mut command: Command, input: &str) -> String {
+    use std::io::Write as _;
+
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // It may have read enough before the end.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
