@@ -215,27 +215,26 @@ mod tests {
     #[tokio::test]
     async fn a_full_folder_takes_what_it_holds_already_and_nothing_new() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
-        let old = PathAndQuery::from_static("/old");
-        let new = PathAndQuery::from_static("/new");
-        reel.record(&old, &reply(200)).await.unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
+        let old = "/old";
+        let new = "/new";
+        reel.record(old, &reply(200)).await.unwrap();
         reel.files.store(FILES_MAX, Ordering::Relaxed);
-        reel.record(&old, &reply(404)).await.unwrap();
+        reel.record(old, &reply(404)).await.unwrap();
         assert!(
-            reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
+            reel.record(new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
-        let again =
-            Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let again = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
         assert_eq!(again.files.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn a_304_does_not_take_the_place_of_what_it_confirms() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
-        let target = PathAndQuery::from_static("/");
-        reel.record(&target, &reply(304)).await.unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
+        let target = "/";
+        reel.record(target, &reply(304)).await.unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
