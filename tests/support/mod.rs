@@ -3,9 +3,9 @@
 //! (`process`, `sidecar`, `webhook`), its clients (`client`, and `wire` where it must be cheap),
 //! listeners of its events (`events`) and crowds of connections (`crowd`, which speaks HTTP/2 by
 //! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
-//! on a port that is free (`port`), a private `PostgreSQL` of each version that is there (`postgres`,
-//! `postgres_versions`) with or without a pooler before it (`pgbouncer`), which refuse to run as root
-//! (`account`), and a small API server of Kubernetes (`apiserver`).
+//! on a port that is free (`port`), a private `PostgreSQL` of each version that is there
+//! (`postgres`, `postgres_versions`) with or without a pooler before it (`pgbouncer`), neither of
+//! which runs as root (`account`), and a small API server of Kubernetes (`apiserver`).
 
 pub(crate) mod account;
 #[cfg(feature = "webhook")]

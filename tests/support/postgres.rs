@@ -122,9 +122,11 @@ pub(crate) struct Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // It gives its shared memory back only where it ends by itself.
-        self.resume();
-        self.process.signal("QUIT");
-        self.process.join();
+        if self.process.runs() {
+            self.resume();
+            self.process.signal("QUIT");
+            self.process.join();
+        }
     }
 }
 

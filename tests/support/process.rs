@@ -29,7 +29,7 @@ pub(crate) struct Process {
 impl Drop for Process {
     fn drop(&mut self) {
         // A process that was waited for has no id any more.
-        if self.exit.borrow().is_none() {
+        if self.runs() {
             self.signal("KILL");
         }
     }
@@ -58,6 +58,11 @@ impl Process {
         self.pid
     }
 
+    /// Whether it has not ended yet.
+    pub(crate) fn runs(&self) -> bool {
+        self.exit.borrow().is_none()
+    }
+
     /// The first TCP address that it logs with this message.
     pub(crate) async fn address(&self, message: &str) -> SocketAddr {
         self.logged(message).await;
@@ -76,7 +81,7 @@ impl Process {
             .stderr(Stdio::null())
             .status()
             .unwrap();
-        assert!(sent.success() || self.exit.borrow().is_some() || name == "KILL");
+        assert!(sent.success() || !self.runs() || name == "KILL");
     }
 
     /// Blocks until it, and every process of its own that writes to its log, has ended.
