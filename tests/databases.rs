@@ -1,10 +1,11 @@
-//! The database servers that other tests meet: that each is what those tests take it for.
+//! Databases as sources; and the servers that these tests meet: that each is what they take it for.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod parts;
 mod pgbouncer;
 mod postgres;
 

@@ -46,10 +46,8 @@ async fn the_file_may_choose_another_accept_but_no_encoding() {
     upstream.answers("/", [Reply::json("1").typed("application/vnd.shop+json")]);
     let client = setup(upstream.origin())
         .with(|source| {
-            source
-                .http
-                .headers
-                .insert("accept", HeaderValue::from_static("application/vnd.shop+json"));
+            let accept = HeaderValue::from_static("application/vnd.shop+json");
+            http(source).headers.insert("accept", accept);
             http(source).headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
         })
         .client();

@@ -4,7 +4,7 @@
 //! characters (PostgreSQL's documentation, "PostgreSQL Error Codes").
 
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::inbound::InboundError;
 use crate::domain::{PostgresDatabase, Reference};
@@ -46,9 +46,6 @@ pub(super) fn connect_error(error: &Error, database: &PostgresDatabase) -> Attem
 
 /// Why a connection ended.
 pub(super) fn connection_error(error: &Error) -> AttemptError {
-    if let Some(error) = ConnectError::cause_of(error) {
-        return AttemptError::from_connect(error);
-    }
     if let Some(refusal) = error.as_db_error() {
         return server_error(refusal);
     }
@@ -58,6 +55,9 @@ pub(super) fn connection_error(error: &Error) -> AttemptError {
         }
         Some(error) => {
             AttemptError::of_unhealthy_source(Reason::Status, error.to_string()).without_retry()
+        }
+        None if let Some(error) = ConnectError::cause_of(error) => {
+            AttemptError::from_connect(error)
         }
         None if error.is_closed() || has_io_cause(error) => AttemptError::of_lost_connection(),
         None => AttemptError::of_unhealthy_source(Reason::Status, "answered as no PostgreSQL does"),
@@ -79,38 +79,25 @@ pub(super) fn statement_error(
     if *refusal.code() == SqlState::IN_FAILED_SQL_TRANSACTION {
         return None;
     }
-    if stage == StatementStage::Preparation && is_conversion(refusal) {
-        return Some(conversion_error(refusal, parameters));
-    }
-    Some(server_error(refusal))
+    let parameter = unconverted_parameter(refusal).filter(|_| stage == StatementStage::Preparation);
+    Some(match parameter.and_then(|number| parameters.get(number - 1)) {
+        Some(reference) => conversion_error(refusal, reference),
+        None => server_error(refusal),
+    })
 }
 
-/// Whether a value could not be converted to the type that the statement gives it. An error with a
-/// position is one of the statement's own text.
-fn is_conversion(error: &DbError) -> bool {
-    let code = error.code();
-    let is_of_value = [
-        SqlState::INVALID_TEXT_REPRESENTATION,
-        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
-        SqlState::INVALID_DATETIME_FORMAT,
-        SqlState::DATETIME_FIELD_OVERFLOW,
-        SqlState::INVALID_PARAMETER_VALUE,
-        SqlState::CHARACTER_NOT_IN_REPERTOIRE,
-        SqlState::UNTRANSLATABLE_CHARACTER,
-        SqlState::STRING_DATA_RIGHT_TRUNCATION,
-    ]
-    .contains(code);
-    is_of_value && !matches!(error.position(), Some(ErrorPosition::Original(_)))
+/// The number of the parameter whose value could not be converted to the type that the statement
+/// gives it: a data exception, whose context names the parameter (since PostgreSQL 13). The same
+/// error without that context is one of the statement itself, which the planner may run in part.
+fn unconverted_parameter(error: &DbError) -> Option<usize> {
+    const DATA_EXCEPTION: &str = "22";
+    let number = error.where_().and_then(parameter_number)?;
+    error.code().code().starts_with(DATA_EXCEPTION).then_some(number)
 }
 
-fn conversion_error(error: &DbError, parameters: &[Reference]) -> AttemptError {
+fn conversion_error(error: &DbError, reference: &Reference) -> AttemptError {
     let code = error.code().code();
-    let named = error.where_().and_then(parameter_number).and_then(|it| parameters.get(it - 1));
-    let is_key = match named {
-        Some(reference) => *reference == Reference::Key,
-        None => parameters.iter().all(|reference| *reference == Reference::Key),
-    };
-    if is_key {
+    if *reference == Reference::Key {
         let detail = format!("the key is of another type than the database has (SQLSTATE {code})");
         return AttemptError::inconclusive(Reason::BadKey, detail);
     }
