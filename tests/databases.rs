@@ -1,4 +1,4 @@
-//! The database servers that other tests meet: that each is what those tests take it for.
+//! Databases as sources; and the servers that these tests meet: that each is what they take it for.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::pki::Pki;
 
 mod mongo;
+mod parts;
 mod pgbouncer;
 mod postgres;
 

@@ -266,7 +266,7 @@ fn a_changed_schema_or_secret_file_makes_a_reload_worth_while() {
     folder.write("token", "two\n");
     assert!(!second.is_current(&folder.paths(), world));
     let third = second.reload(&folder.paths(), world);
-    assert_eq!(domain(&third, "b").sources[0].http.headers["x"], "two");
+    assert_eq!(domain(&third, "b").sources[0].http().unwrap().headers["x"], "two");
     assert_eq!(domain(&third, "b").plan, domain(&first, "b").plan);
     assert_ne!(domain(&third, "b").sources, domain(&first, "b").sources);
     assert!(third.is_current(&folder.paths(), world));
@@ -466,7 +466,7 @@ fn a_byte_order_mark_before_a_schema_or_a_secret_is_no_part_of_it() {
     let variable = |name: &str| (name == "TOKEN_FILE").then(|| token.clone());
     let loaded = load(&folder.paths(), World { variable: &variable, ..world() });
     assert!(loaded.problems().is_empty(), "{}", render(loaded.problems(), false));
-    assert_eq!(domain(&loaded, "a").sources[0].http.headers["x"], "one");
+    assert_eq!(domain(&loaded, "a").sources[0].http().unwrap().headers["x"], "one");
 }
 
 #[test]

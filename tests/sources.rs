@@ -15,13 +15,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use bfb::domain::{
-    HttpSource, Missing, Pages, ServerIdentity, Source, UrlTemplate, WrittenHeaders,
+    HttpSource, Missing, Pages, ServerIdentity, Source, SourceKind, UrlTemplate, WrittenHeaders,
 };
 use bfb::identity;
 use bfb::resources::WorkMemory;
 use bfb::sources::{
-    Attempt, Client, Outstanding, Part, PartRequest, Recording, SharedSources, SourceAnswer,
-    SourceError, SourcesMetrics, TraceContext, Validator,
+    Attempt, Client, Outstanding, Part, PartRequest, Recording, RequestTarget, SharedSources,
+    SourceAnswer, SourceError, SourcesMetrics, TraceContext, Validator,
 };
 use http::{HeaderMap, HeaderValue, Uri};
 use tokio::time::Instant;
@@ -37,13 +37,13 @@ struct Setup {
 fn setup(origin: Uri) -> Setup {
     let source = Source {
         name: "orders".into(),
-        http: HttpSource {
+        kind: SourceKind::Http(HttpSource {
             url: UrlTemplate { origin, pieces: Vec::new() },
             server: ServerIdentity::Dns("localhost".into()),
             headers: HeaderMap::new(),
             written_headers: WrittenHeaders::default(),
             pages: Pages::Refuse,
-        },
+        }),
         missing: Missing::Failure,
         timeout: None,
         retries: 0,
@@ -59,6 +59,12 @@ fn setup(origin: Uri) -> Setup {
         recording: Recording::Off,
     };
     Setup { source, shared }
+}
+
+/// The HTTP service of a source.
+fn http(source: &mut Source) -> &mut HttpSource {
+    let SourceKind::Http(http) = &mut source.kind else { panic!("a source of another kind") };
+    http
 }
 
 impl Setup {
@@ -102,7 +108,7 @@ impl TestRequest<'_> {
     ) -> (Result<SourceAnswer, SourceError>, Vec<Attempt>) {
         let mut attempts = Vec::new();
         let deadline = Instant::now() + self.within;
-        let target = target.parse().unwrap();
+        let target = RequestTarget::Url(target.parse().unwrap());
         let memory = WorkMemory::unshared();
         let outstanding = Outstanding::default();
         let ask = PartRequest {

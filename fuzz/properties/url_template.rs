@@ -5,7 +5,7 @@
 //! byte whose bits say which places are query values, then the values, a line each; the first is
 //! the key, the others are members of a part.
 
-use bfb::domain::{SourceIndex, UrlPiece, UrlTemplate};
+use bfb::domain::{Reference, SourceIndex, UrlPiece, UrlTemplate};
 use bfb::sources::{Part, Reason, Validator, render};
 
 /// More places than this say nothing new.
@@ -54,8 +54,11 @@ pub(crate) fn holds(data: &[u8]) {
 
 fn template(segments: &[usize], queries: &[usize]) -> UrlTemplate {
     let piece = |place: usize| match place {
-        0 => UrlPiece::Key,
-        _ => UrlPiece::Part { source: SourceIndex(0), path: vec![format!("m{place}")] },
+        0 => UrlPiece::Reference(Reference::Key),
+        _ => {
+            let path = vec![format!("m{place}")];
+            UrlPiece::Reference(Reference::Part { source: SourceIndex(0), path })
+        }
     };
     let mut pieces = vec![UrlPiece::Literal("/base".to_owned())];
     for place in segments {

@@ -62,11 +62,11 @@ fn domain_status(cache: &Cache) -> DomainStatus {
     });
     let sources = collector.clients().iter().map(|client| {
         let source = client.source();
-        let origin = source.http.url.origin.to_string();
         SourceStatus {
             name: Some(source.name.to_string()),
-            origin: Some(origin.trim_end_matches('/').to_owned()),
-            server: Some(source.http.server.to_string()),
+            mutual: Some(source.mutual().as_str().to_owned()),
+            origin: Some(source.address()),
+            server: source.server().map(ToString::to_string),
             state: source_state(&client.state()),
         }
     });

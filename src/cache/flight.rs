@@ -128,7 +128,7 @@ impl FlightResult {
         let is_late = |error: &CollectError| match error {
             CollectError::Failed { deadline_passed, .. } => *deadline_passed,
             CollectError::Overloaded { .. } => true,
-            CollectError::NotFound { .. } => false,
+            CollectError::NotFound { .. } | CollectError::BadKey { .. } => false,
         };
         self.result.as_ref().is_err_and(is_late)
     }

@@ -217,7 +217,14 @@ impl SampledHit {
             (Ok(now), Some(served)) => Some(now.body == served.body),
             (Err(CollectError::NotFound { .. }), None) => Some(true),
             (Ok(_), None) | (Err(CollectError::NotFound { .. }), Some(_)) => Some(false),
-            (Err(CollectError::Failed { .. } | CollectError::Overloaded { .. }), _) => None,
+            (
+                Err(
+                    CollectError::Failed { .. }
+                    | CollectError::BadKey { .. }
+                    | CollectError::Overloaded { .. },
+                ),
+                _,
+            ) => None,
         }
     }
 }

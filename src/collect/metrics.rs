@@ -79,7 +79,8 @@ impl CollectMetrics {
     pub(super) fn observe(&self, result: &Result<Dataset, CollectError>, rounds: u32) {
         match result {
             Ok(_) => &self.0.complete,
-            Err(CollectError::NotFound { .. }) => &self.0.not_found,
+            // There is no such key either way.
+            Err(CollectError::NotFound { .. } | CollectError::BadKey { .. }) => &self.0.not_found,
             Err(CollectError::Failed { .. } | CollectError::Overloaded { .. }) => &self.0.failed,
         }
         .inc();

@@ -81,6 +81,14 @@ pub enum CollectError {
         /// Whether the deadline of the dataset had passed.
         deadline_passed: bool,
     },
+    /// The key is of another type than a database compares it with.
+    #[error("{source_name}: {detail}")]
+    BadKey {
+        /// The source in the database.
+        source_name: Arc<str>,
+        /// What was expected.
+        detail: String,
+    },
     /// The process is full.
     #[error("{detail}")]
     Overloaded {

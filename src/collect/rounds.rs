@@ -8,6 +8,9 @@
 //! fetched anew, and *every* part is confirmed in one more round; after the last allowed round the
 //! key is contended.
 //!
+//! Sources that share a transaction are asked together where they are asked at once. If one
+//! transaction reads all parts, it is a snapshot by itself.
+//!
 //! One failure cancels the rest: dropping the futures drops their requests.
 
 use std::pin::pin;
@@ -15,14 +18,14 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
 use super::timeline::{StepOutcome, Timeline, TimelineStep};
 use super::{CollectContext, CollectError, CollectOptions, Collector, Dataset};
-use crate::domain::{Atomicity, Pages, SourceIndex};
+use crate::domain::{Atomicity, HttpSource, Pages, Source, SourceIndex};
 use crate::sources::{
-    Attempt, BODY_COPIES, Part, PartRequest, Reason, SourceAnswer, SourceError, render,
+    Attempt, BODY_COPIES, Client, Fetched, Part, PartRequest, Reason, RequestTarget, SourceAnswer,
+    SourceError, fetch_together, render_target,
 };
 
 pub(super) struct CollectionRun<'c> {
@@ -44,8 +47,15 @@ pub(super) struct CollectionRun<'c> {
 /// The result of asking one source.
 struct SourceResult {
     source: SourceIndex,
-    result: Result<SourceAnswer, SourceError>,
-    attempts: Vec<Attempt>,
+    fetched: Fetched,
+}
+
+/// The specification of one source's request in a batch of them.
+struct BatchMember<'c> {
+    source: SourceIndex,
+    client: &'c Arc<Client>,
+    target: Result<RequestTarget, SourceError>,
+    known_part: Option<Part>,
 }
 
 impl<'c> CollectionRun<'c> {
@@ -90,13 +100,24 @@ impl<'c> CollectionRun<'c> {
     }
 
     /// The most rounds of a snapshot; `None` where the first round is enough. One answer of one
-    /// source is a snapshot as it is; several pages of one source are several answers.
+    /// source is a snapshot as it is, and so is one transaction; several pages of one source are
+    /// several answers.
     fn rounds_needed(&self) -> Option<u32> {
         let Atomicity::Snapshot { rounds } = self.collector.domain.atomicity else { return None };
-        match self.collector.domain.sources.as_slice() {
-            [only] if !matches!(only.http.pages, Pages::Follow { .. }) => None,
-            _ => Some(rounds.get()),
-        }
+        let is_one_answer = match self.collector.domain.sources.as_slice() {
+            [only] => {
+                let pages = only.http().map(|http: &HttpSource| http.pages);
+                !matches!(pages, Some(Pages::Follow { .. }))
+            }
+            sources => self.is_one_transaction(sources),
+        };
+        (!is_one_answer).then_some(rounds.get())
+    }
+
+    fn is_one_transaction(&self, sources: &[Source]) -> bool {
+        let clients = &self.collector.clients;
+        clients.iter().all(|client| client.shares_transaction_with(&clients[0]))
+            && sources.iter().all(|source| source.needs.is_empty())
     }
 
     async fn confirm_until_unchanged(&mut self, rounds: u32) -> Result<(), CollectError> {
@@ -126,27 +147,29 @@ impl<'c> CollectionRun<'c> {
         }
         let mut pending = FuturesUnordered::new();
         loop {
-            for source in self.ready_sources(&waiting) {
-                waiting[source.0] = false;
-                let known_part = self.previous_part(source);
-                pending.push(self.ask_source(source, known_part));
+            for batch in self.batches(self.ready_sources(&waiting)) {
+                for source in &batch {
+                    waiting[source.0] = false;
+                }
+                let known = |source| (source, self.previous_part(source));
+                let batch = batch.into_iter().map(known).collect();
+                pending.push(self.ask_batch(batch));
             }
             let Some(answered) = pending.next().await else { return Ok(()) };
-            let source = answered.source;
-            match self.record(answered) {
-                Ok(SourceAnswer::Part(part)) => self.parts[source.0] = Some(part),
-                Ok(SourceAnswer::Unchanged) => {
-                    match self.previous_parts.as_ref().map(|before| before[source.0].clone()) {
-                        Some(part) => self.parts[source.0] = Some(part),
-                        None => {
-                            return Err(
-                                self.collect_failures(self.unexpected_304(source), &mut pending)
-                            );
-                        }
+            let fetched = self.record_batch(answered);
+            for (source, answer) in self.settle(fetched, &mut pending)? {
+                let part = match answer {
+                    SourceAnswer::Part(part) => Some(part),
+                    SourceAnswer::Unchanged => {
+                        self.previous_parts.as_ref().map(|before| before[source.0].clone())
                     }
+                    SourceAnswer::NotFound => return Err(self.not_found_error(source)),
+                };
+                if part.is_none() {
+                    let failure = self.unexpected_304(source);
+                    return Err(self.collect_failures(vec![failure], &mut pending));
                 }
-                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
-                Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
+                self.parts[source.0] = part;
             }
         }
     }
@@ -155,18 +178,20 @@ impl<'c> CollectionRun<'c> {
     /// returns which did.
     async fn confirm(&mut self) -> Result<Vec<bool>, CollectError> {
         let mut pending = FuturesUnordered::new();
-        for index in 0..self.parts.len() {
-            let known_part = self.parts[index].clone();
-            pending.push(self.ask_source(SourceIndex(index), known_part));
+        for batch in self.batches((0..self.parts.len()).map(SourceIndex).collect()) {
+            let known = |source: SourceIndex| (source, self.parts[source.0].clone());
+            let batch = batch.into_iter().map(known).collect();
+            pending.push(self.ask_batch(batch));
         }
         let mut fresh: Vec<Option<Part>> = vec![None; self.parts.len()];
         while let Some(answered) = pending.next().await {
-            let source = answered.source;
-            match self.record(answered) {
-                Ok(SourceAnswer::Unchanged) => {}
-                Ok(SourceAnswer::Part(part)) => fresh[source.0] = Some(part),
-                Ok(SourceAnswer::NotFound) => return Err(self.not_found_error(source)),
-                Err(failure) => return Err(self.collect_failures(failure, &mut pending)),
+            let fetched = self.record_batch(answered);
+            for (source, answer) in self.settle(fetched, &mut pending)? {
+                match answer {
+                    SourceAnswer::Unchanged => {}
+                    SourceAnswer::Part(part) => fresh[source.0] = Some(part),
+                    SourceAnswer::NotFound => return Err(self.not_found_error(source)),
+                }
             }
         }
         let changed = fresh.iter().map(Option::is_some).collect();
@@ -217,56 +242,84 @@ impl<'c> CollectionRun<'c> {
         &'p self,
         source: SourceIndex,
         part: impl Fn(SourceIndex) -> Option<&'p Part>,
-    ) -> Result<PathAndQuery, SourceError> {
-        let template = &self.collector.clients[source.0].source().http.url;
+    ) -> Result<RequestTarget, SourceError> {
         let named = |needed| (self.collector.source_name(needed).as_ref(), part(needed));
-        render(self.collector.source_name(source), template, self.key, named)
+        render_target(self.collector.clients[source.0].source(), self.key, named)
     }
 
-    /// Asks one source, with the validator of the part that is known. The future borrows only the
-    /// plan, so that the run can go on.
-    fn ask_source(
+    /// The sources, those together that share a transaction.
+    fn batches(&self, sources: Vec<SourceIndex>) -> Vec<Vec<SourceIndex>> {
+        let clients = &self.collector.clients;
+        let mut batches: Vec<Vec<SourceIndex>> = Vec::with_capacity(sources.len());
+        for source in sources {
+            let client = &clients[source.0];
+            let shared = batches
+                .iter_mut()
+                .find(|batch| client.shares_transaction_with(&clients[batch[0].0]));
+            match shared {
+                Some(batch) => batch.push(source),
+                None => batches.push(vec![source]),
+            }
+        }
+        batches
+    }
+
+    /// Asks sources together, each with the validator of the part that is known. The future borrows
+    /// only the plan, so that the run can go on.
+    fn ask_batch(
         &mut self,
-        source: SourceIndex,
-        known_part: Option<Part>,
-    ) -> impl Future<Output = SourceResult> + use<'c> {
-        self.asked_at[source.0] = Some(Instant::now());
-        self.context.unanswered.add(source);
-        let client = &self.collector.clients[source.0];
-        let target = self.request_target(source, |needed| self.parts[needed.0].as_ref());
+        batch: Vec<(SourceIndex, Option<Part>)>,
+    ) -> impl Future<Output = Vec<SourceResult>> + use<'c> {
+        let mut members = Vec::with_capacity(batch.len());
+        for (source, known_part) in batch {
+            self.asked_at[source.0] = Some(Instant::now());
+            self.context.unanswered.add(source);
+            members.push(BatchMember {
+                source,
+                client: &self.collector.clients[source.0],
+                target: self.request_target(source, |needed| self.parts[needed.0].as_ref()),
+                known_part,
+            });
+        }
         let deadline = self.deadline;
         let no_cache = self.options.no_cache;
         let trace = self.options.trace.clone();
         let CollectContext { memory, outstanding, .. } = self.context;
         async move {
-            let mut attempts = Vec::new();
-            let result = match &target {
-                Ok(target) => {
-                    let known_part = known_part.as_ref();
-                    let request = PartRequest {
-                        target,
-                        known_part,
-                        no_cache,
-                        deadline,
-                        trace: &trace,
-                        memory,
-                        outstanding,
-                    };
-                    client.fetch(request, &mut attempts).await
-                }
-                Err(failure) => {
-                    client.count_failure(failure);
-                    Err(failure.clone())
-                }
-            };
-            SourceResult { source, result, attempts }
+            if let Some(unrendered) = refuse_unrendered(&members) {
+                return unrendered;
+            }
+            let requests = members.iter().filter_map(|member| {
+                let request = PartRequest {
+                    target: member.target.as_ref().ok()?,
+                    known_part: member.known_part.as_ref(),
+                    no_cache,
+                    deadline,
+                    trace: &trace,
+                    memory,
+                    outstanding,
+                };
+                Some((member.client.as_ref(), request))
+            });
+            let fetched = fetch_together(requests.collect()).await;
+            let sources = members.iter().map(|member| member.source);
+            sources.zip(fetched).map(|(source, fetched)| SourceResult { source, fetched }).collect()
         }
     }
 
-    fn record(&mut self, answered: SourceResult) -> Result<SourceAnswer, SourceError> {
-        let SourceResult { source, result, attempts } = answered;
+    /// Notes the results of a batch, and returns those of the sources that were reached.
+    fn record_batch(
+        &mut self,
+        batch: Vec<SourceResult>,
+    ) -> Vec<(SourceIndex, Result<SourceAnswer, SourceError>)> {
+        batch.into_iter().filter_map(|it| Some((it.source, self.record(it)?))).collect()
+    }
+
+    fn record(&mut self, answered: SourceResult) -> Option<Result<SourceAnswer, SourceError>> {
+        let SourceResult { source, fetched: Fetched { result, attempts } } = answered;
         self.context.unanswered.remove(source);
         let asked_at = self.asked_at[source.0].take().unwrap_or(self.started);
+        let result = result?;
         let outcome = match &result {
             Ok(SourceAnswer::Part(_)) => StepOutcome::Part,
             Ok(SourceAnswer::Unchanged) => StepOutcome::Unchanged,
@@ -274,7 +327,31 @@ impl<'c> CollectionRun<'c> {
             Err(failure) => StepOutcome::Failed(failure.reason),
         };
         self.record_step(source, asked_at, outcome, attempts);
-        result
+        Some(result)
+    }
+
+    /// The answers of a batch; or, if any of its sources failed, the error of the collection.
+    fn settle<F>(
+        &mut self,
+        batch: Vec<(SourceIndex, Result<SourceAnswer, SourceError>)>,
+        pending: &mut FuturesUnordered<F>,
+    ) -> Result<Vec<(SourceIndex, SourceAnswer)>, CollectError>
+    where
+        F: Future<Output = Vec<SourceResult>>,
+    {
+        let mut answers = Vec::with_capacity(batch.len());
+        let mut failures = Vec::new();
+        for (source, result) in batch {
+            match result {
+                Ok(answer) => answers.push((source, answer)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if failures.is_empty() {
+            Ok(answers)
+        } else {
+            Err(self.collect_failures(failures, pending))
+        }
     }
 
     fn record_step(
@@ -298,18 +375,24 @@ impl<'c> CollectionRun<'c> {
         CollectError::NotFound { source_name: self.collector.source_name(source).clone() }
     }
 
-    /// The error with this failure and those of the other sources that have failed by now.
+    /// The error with these failures and those of the other sources that have failed by now.
     fn collect_failures<F>(
         &mut self,
-        first: SourceError,
+        mut failures: Vec<SourceError>,
         pending: &mut FuturesUnordered<F>,
     ) -> CollectError
     where
-        F: Future<Output = SourceResult>,
+        F: Future<Output = Vec<SourceResult>>,
     {
-        let mut failures = vec![first];
         while let Some(Some(answered)) = pin!(pending.next()).now_or_never() {
-            failures.extend(self.record(answered).err());
+            let others = self.record_batch(answered).into_iter();
+            failures.extend(others.filter_map(|(_, result)| result.err()));
+        }
+        if let Some(failure) = failures.iter().find(|failure| failure.reason == Reason::BadKey) {
+            return CollectError::BadKey {
+                source_name: Arc::clone(&failure.source_name),
+                detail: failure.detail.clone(),
+            };
         }
         if failures.iter().any(|failure| failure.reason == Reason::NoMemory) {
             return CollectError::no_memory();
@@ -374,4 +457,19 @@ impl<'c> CollectionRun<'c> {
     pub(super) fn into_timeline(self, started: Instant) -> Timeline {
         Timeline { started, took: started.elapsed(), steps: self.steps }
     }
+}
+
+/// The results of a batch of which a request cannot be rendered: its sources have failed, and the
+/// others are not asked.
+fn refuse_unrendered(members: &[BatchMember<'_>]) -> Option<Vec<SourceResult>> {
+    members.iter().find(|member| member.target.is_err())?;
+    let refuse = |member: &BatchMember<'_>| {
+        let failure = member.target.as_ref().err().cloned();
+        if let Some(failure) = &failure {
+            member.client.count_failure(failure);
+        }
+        let fetched = Fetched { result: failure.map(Err), attempts: Vec::new() };
+        SourceResult { source: member.source, fetched }
+    };
+    Some(members.iter().map(refuse).collect())
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::context::Context;
-use super::model::SourceIndex;
+use super::reference::SourceIndex;
 
 /// Reports the cycles among the sources; each source is on one of them at most once.
 pub(super) fn check_acyclic(

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +13,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Uri};
 use regex::Regex;
+
+use super::database::{Mutuality, PostgresSource};
+use super::reference::{Reference, SourceIndex};
+use super::server::ServerIdentity;
 
 /// The longest that a dataset may take.
 pub(super) const MAX_DEADLINE: Duration = Duration::from_mins(5);
@@ -57,18 +60,14 @@ impl KeyPattern {
     }
 }
 
-/// A place in [`Domain::sources`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SourceIndex(pub usize);
-
 /// Where one part of a dataset comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
     /// The source's name, and the member of the dataset that holds its part.
     pub name: Arc<str>,
-    /// The HTTP service behind it.
-    pub http: HttpSource,
-    /// The meaning of its 404.
+    /// What it asks: a service or a database.
+    pub kind: SourceKind,
+    /// The meaning of its 404, or of no row.
     pub missing: Missing,
     /// How long one request may take; `None` means until the deadline.
     pub timeout: Option<Duration>,
@@ -78,8 +77,53 @@ pub struct Source {
     pub concurrency: NonZeroUsize,
     /// The largest body accepted, in bytes (over all pages).
     pub max_body: NonZeroUsize,
-    /// The sources whose parts its URL names, ascending, without doubles.
+    /// The sources whose parts its URL or its query names, ascending, without doubles.
     pub needs: Vec<SourceIndex>,
+}
+
+/// What a source asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceKind {
+    /// An HTTP service.
+    Http(HttpSource),
+    /// A PostgreSQL database.
+    Postgres(PostgresSource),
+}
+
+impl Source {
+    /// Where it is asked, without credentials: `https://orders.shop:8443`,
+    /// `postgres://loyalty.shop:5432/shop`.
+    pub fn address(&self) -> String {
+        match &self.kind {
+            SourceKind::Http(http) => http.url.origin.to_string().trim_end_matches('/').to_owned(),
+            SourceKind::Postgres(postgres) => postgres.database.to_string(),
+        }
+    }
+
+    /// The identity that its server's certificate must have over TLS; `None` for a database that is
+    /// asked without.
+    pub fn server(&self) -> Option<&ServerIdentity> {
+        match &self.kind {
+            SourceKind::Http(http) => Some(&http.server),
+            SourceKind::Postgres(postgres) => postgres.database.server.as_ref(),
+        }
+    }
+
+    /// How far its connection is proven.
+    pub fn mutual(&self) -> Mutuality {
+        match &self.kind {
+            SourceKind::Http(_) => Mutuality::Proven,
+            SourceKind::Postgres(postgres) => postgres.database.mutual,
+        }
+    }
+
+    /// The HTTP service behind it, if it is one.
+    pub fn http(&self) -> Option<&HttpSource> {
+        match &self.kind {
+            SourceKind::Http(http) => Some(http),
+            SourceKind::Postgres(_) => None,
+        }
+    }
 }
 
 /// An upstream HTTP service.
@@ -124,36 +168,8 @@ pub struct UrlTemplate {
 pub enum UrlPiece {
     /// Text that goes out as it stands.
     Literal(String),
-    /// `{key}`.
-    Key,
-    /// `{source.path}`: a scalar in another source's part.
-    Part {
-        /// The source of the part.
-        source: SourceIndex,
-        /// The members to walk, at least one.
-        path: Vec<String>,
-    },
-}
-
-/// The identity that a server's certificate must carry: exactly this one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ServerIdentity {
-    /// A SPIFFE ID: the certificate's one and only URI SAN.
-    Spiffe(String),
-    /// A DNS name, in lower case, among the certificate's DNS SANs (no wildcard stands in for it).
-    Dns(String),
-    /// An IP address among the certificate's IP SANs.
-    Ip(IpAddr),
-}
-
-impl fmt::Display for ServerIdentity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Spiffe(id) => f.write_str(id),
-            Self::Dns(name) => f.write_str(name),
-            Self::Ip(ip) => ip.fmt(f),
-        }
-    }
+    /// A value that goes out percent-encoded.
+    Reference(Reference),
 }
 
 /// How an answer with a `Link` to a next page is treated.

@@ -9,9 +9,13 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use super::database::{PostgresSource, Rows};
 use super::model::{
-    Atomicity, Domain, Missing, Pages, PlanId, ServerIdentity, Source, UrlPiece, WrittenHeaders,
+    Atomicity, Domain, HttpSource, Missing, Pages, PlanId, Source, SourceKind, UrlPiece,
+    WrittenHeaders,
 };
+use super::reference::Reference;
+use super::server::ServerIdentity;
 
 /// Raised when the serialisation below changes: it makes every plan another one.
 const FORMAT: u64 = 1;
@@ -62,20 +66,9 @@ impl PlanHasher {
 
     fn source(&mut self, source: &Source) {
         self.text(&source.name);
-        self.text(&source.http.url.origin.to_string());
-        self.number(source.http.url.pieces.len() as u64);
-        for piece in &source.http.url.pieces {
-            self.piece(piece);
-        }
-        self.server(&source.http.server);
-        self.headers(&source.http.written_headers);
-        match source.http.pages {
-            Pages::Refuse => self.number(0),
-            Pages::First => self.number(1),
-            Pages::Follow { max_pages } => {
-                self.number(2);
-                self.number(max_pages.get().into());
-            }
+        match &source.kind {
+            SourceKind::Http(http) => self.http(http),
+            SourceKind::Postgres(postgres) => self.postgres(postgres),
         }
         match &source.missing {
             Missing::Failure => self.number(0),
@@ -87,14 +80,58 @@ impl PlanHasher {
         }
     }
 
-    fn piece(&mut self, piece: &UrlPiece) {
-        match piece {
-            UrlPiece::Literal(text) => {
-                self.number(0);
-                self.text(text);
+    fn http(&mut self, http: &HttpSource) {
+        self.text(&http.url.origin.to_string());
+        self.number(http.url.pieces.len() as u64);
+        for piece in &http.url.pieces {
+            match piece {
+                UrlPiece::Literal(text) => {
+                    self.number(0);
+                    self.text(text);
+                }
+                UrlPiece::Reference(reference) => self.reference(reference),
             }
-            UrlPiece::Key => self.number(1),
-            UrlPiece::Part { source, path } => {
+        }
+        self.server(&http.server);
+        self.headers(&http.written_headers);
+        match http.pages {
+            Pages::Refuse => self.number(0),
+            Pages::First => self.number(1),
+            Pages::Follow { max_pages } => {
+                self.number(2);
+                self.number(max_pages.get().into());
+            }
+        }
+    }
+
+    /// Without the password, so that a new one leaves the datasets valid. A text that no origin of
+    /// an HTTP source can be comes first.
+    fn postgres(&mut self, postgres: &PostgresSource) {
+        let PostgresSource { database, query, rows } = postgres;
+        self.text("postgres");
+        self.text(&database.host);
+        self.number(database.port.into());
+        self.text(&database.name);
+        self.text(&database.user);
+        self.number(database.server.is_some().into());
+        if let Some(server) = &database.server {
+            self.server(server);
+        }
+        self.text(&query.text);
+        self.number(query.parameters.len() as u64);
+        for parameter in &query.parameters {
+            self.reference(parameter);
+        }
+        self.number(match rows {
+            Rows::One => 0,
+            Rows::Many => 1,
+        });
+    }
+
+    fn reference(&mut self, reference: &Reference) {
+        match reference {
+            Reference::Key => self.number(1),
+            Reference::Part { source, path } => {
                 self.number(2);
                 self.number(source.0 as u64);
                 self.number(path.len() as u64);

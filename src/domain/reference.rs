@@ -1,14 +1,134 @@
-//! `{key}` and `{source.member}` where they mean nothing: outside a URL they would go out as they
-//! are written.
+//! `{key}` and `{source.member}`: resolved where they may stand, and reported where they mean
+//! nothing, since they would go out as they are written there.
 
 use std::ops::Range;
 
 use super::context::{Context, FieldPlace};
 use super::tree::{TreeKey, TreeNode, TreeValue};
+use crate::diagnostics::{nearest, quote, quote_few};
 
+/// A place in [`Domain::sources`](super::Domain::sources).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceIndex(pub usize);
+
+/// A value that a request takes from its key or from another source's part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reference {
+    /// `{key}`.
+    Key,
+    /// `{source.path}`: a scalar in another source's part.
+    Part {
+        /// The source of the part.
+        source: SourceIndex,
+        /// The members to walk, at least one.
+        path: Vec<String>,
+    },
+}
+
+impl Reference {
+    /// The source whose part it needs.
+    pub(super) fn source(&self) -> Option<SourceIndex> {
+        match self {
+            Self::Key => None,
+            Self::Part { source, .. } => Some(*source),
+        }
+    }
+}
+
+/// The forms of a reference, for messages.
+pub(super) const REFERENCE: &str = "`{key}` or `{source.member}`";
 const EXPECTED: &str = "a fixed value";
-const HINT: &str =
-    "remove it: references may stand in a `url`'s path segments and query values only";
+const HINT: &str = "remove it: references may stand in a `url`'s path segments and query values, \
+                    and as values of a database's query";
+
+/// Resolves the references of one source, and notes which sources they name.
+pub(super) struct ReferenceReader<'s> {
+    /// The sources, in the order of the file.
+    names: &'s [&'s str],
+    /// The sources named so far, and where in the file each was named first. Once each is enough to
+    /// draw a cycle, and to seek a place takes time.
+    uses: Vec<(SourceIndex, Range<usize>)>,
+}
+
+impl<'s> ReferenceReader<'s> {
+    /// For a source beside sources of these names.
+    pub(super) fn new(names: &'s [&'s str]) -> Self {
+        Self { names, uses: Vec::new() }
+    }
+
+    /// The names of the sources.
+    pub(super) fn names(&self) -> &'s [&'s str] {
+        self.names
+    }
+
+    /// The sources that were named, and where.
+    pub(super) fn into_uses(self) -> Vec<(SourceIndex, Range<usize>)> {
+        self.uses
+    }
+
+    /// The reference at `range` of a scalar's text, braces included.
+    pub(super) fn resolve(
+        &mut self,
+        context: &mut Context<'_>,
+        at: FieldPlace<'_>,
+        range: Range<usize>,
+    ) -> Option<Reference> {
+        let inner = &at.scalar.text[range.start + 1..range.end - 1];
+        let mut parts = inner.split('.').map(str::to_owned);
+        let first = parts.next().unwrap_or_default();
+        let path: Vec<String> = parts.collect();
+        if first == "key" {
+            if !path.is_empty() {
+                let hint =
+                    "the key is a text: write `{key}` alone, or take the member from a source";
+                context.problem_in(at, range, "the key has no members", "`{key}`", hint);
+            }
+            return Some(Reference::Key);
+        }
+        let Some(index) = self.names.iter().position(|name| *name == first) else {
+            self.report_unknown(context, at, &first, range);
+            return None;
+        };
+        let source = SourceIndex(index);
+        let bad = |member: &String| {
+            member.is_empty() || member.chars().any(|c| c.is_control() || c == '{')
+        };
+        if path.is_empty() || path.iter().any(bad) {
+            let message = if path.is_empty() {
+                "a source's whole part is no scalar"
+            } else {
+                "a member has no name"
+            };
+            let hint = format!("name a member: `{{{first}.id}}`");
+            context.problem_in(at, range.clone(), message, REFERENCE, hint);
+        }
+        if !self.uses.iter().any(|(used, _)| *used == source) {
+            self.uses.push((source, context.place(at, range)));
+        }
+        Some(Reference::Part { source, path })
+    }
+
+    fn report_unknown(
+        &self,
+        context: &mut Context<'_>,
+        at: FieldPlace<'_>,
+        name: &str,
+        range: Range<usize>,
+    ) {
+        let names = || self.names.iter().copied();
+        let hint = match nearest(name, names().chain(["key"])) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the sources are {}", quote_few(names())),
+        };
+        // A value from the environment may be a secret.
+        let message = if at.scalar.substituted() {
+            format!("there is no source as {} names it", at.scalar.shown())
+        } else {
+            format!("there is no source {}", quote(name))
+        };
+        context.problem_in(at, range, message, REFERENCE, hint);
+    }
+}
 
 /// Reports the references in a value that is no URL, one for each of its texts and names. Other
 /// braces, as JSON has them, mean themselves.
@@ -66,6 +186,15 @@ fn find_unquoted<'n>(
     let empty = FieldPlace::of(value).is_some_and(|at| at.scalar.plain && at.scalar.raw.is_empty());
     let braced = context.text[start..].starts_with('{');
     (empty && braced && is_reference(context, &key.text, names)).then_some(&key.text)
+}
+
+/// The first thing in `text` that looks like a reference, with its braces.
+pub(super) fn find_in_text(
+    context: &Context<'_>,
+    text: &str,
+    names: &[&str],
+) -> Option<Range<usize>> {
+    find_reference(text, &|inner| is_reference(context, inner, names))
 }
 
 /// The first reference in `text`, with its braces.

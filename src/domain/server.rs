@@ -1,10 +1,32 @@
 //! The `server` key: the identity that a source's certificate must carry.
 
+use std::fmt;
+
 use http::Uri;
 use rustls_pki_types::{IpAddr, ServerName};
 
 use super::context::{Context, FieldPlace};
-use super::model::ServerIdentity;
+
+/// The identity that a server's certificate must carry: exactly this one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ServerIdentity {
+    /// A SPIFFE ID: the certificate's one and only URI SAN.
+    Spiffe(String),
+    /// A DNS name, in lower case, among the certificate's DNS SANs (no wildcard stands in for it).
+    Dns(String),
+    /// An IP address among the certificate's IP SANs.
+    Ip(std::net::IpAddr),
+}
+
+impl fmt::Display for ServerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spiffe(id) => f.write_str(id),
+            Self::Dns(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
+}
 
 const EXPECTED: &str = "a SPIFFE ID, a DNS name or an IP address";
 /// The longest SPIFFE ID and trust domain, in bytes (SPIFFE-ID, sections 2.1 and 2.3).

@@ -1,20 +1,21 @@
 //! The `sources` section.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::context::Context;
-use super::fields::{
-    Field, Fields, NameRule, count, duration, mapping, name, number, size, text, word,
-};
+use super::database::Mutuality;
+use super::database_source::mutuality;
+use super::fields::{Field, Fields, NameRule, count, duration, mapping, name, number, size};
 use super::graph;
-use super::headers::{Headers, headers};
+use super::http_source::http_source;
 use super::missing::missing;
-use super::model::{HttpSource, MAX_DEADLINE, Missing, Pages, Source, SourceIndex, UrlPiece};
-use super::server;
+use super::model::{MAX_DEADLINE, Missing, Source, SourceKind, UrlPiece};
+use super::postgres_source::postgres_source;
+use super::reference::{Reference, ReferenceReader, SourceIndex};
 use super::tree::{TreeKey, TreeNode};
-use super::url::{self, ReferenceScope};
 
 /// The keys of a source.
 pub(super) const SOURCE_KEYS: &[&str] = &[
@@ -26,18 +27,37 @@ pub(super) const SOURCE_KEYS: &[&str] = &[
     "postgres",
     "query",
     "mongodb",
-    "database",
     "collection",
     "filter",
+    "sort",
+    "limit",
     "projection",
+    "pipeline",
+    "rows",
+    "mutual",
     "missing",
     "timeout",
     "retries",
     "concurrency",
     "max_body",
 ];
-/// The keys that are refused for a source of another kind than HTTP.
-const HTTP_KEYS: &[&str] = &["server", "headers", "pages", "max_pages", "max_body"];
+/// The keys that say what a source asks.
+const KINDS: [&str; 3] = ["url", "postgres", "mongodb"];
+/// The keys that have a meaning only beside some of those.
+const KEYS_OF_KINDS: &[(&str, &[&str])] = &[
+    ("server", &["url", "postgres"]),
+    ("headers", &["url"]),
+    ("pages", &["url"]),
+    ("max_pages", &["url"]),
+    ("query", &["postgres"]),
+    ("collection", &["mongodb"]),
+    ("filter", &["mongodb"]),
+    ("sort", &["mongodb"]),
+    ("limit", &["mongodb"]),
+    ("projection", &["mongodb"]),
+    ("pipeline", &["mongodb"]),
+    ("rows", &["postgres", "mongodb"]),
+];
 
 /// The most sources of a domain.
 const MAX_SOURCES: usize = 64;
@@ -79,53 +99,28 @@ pub(super) fn sources(context: &mut Context<'_>, node: &TreeNode) -> Option<Vec<
     acyclic.then_some(sources)
 }
 
-/// A source if it is right, and the sources that its URL names in any case.
+/// A source if it is right, and the sources that it names in any case.
 fn source(
     context: &mut Context<'_>,
     key: &TreeKey,
     node: &TreeNode,
     names: &[&str],
-) -> (Option<Source>, Vec<(SourceIndex, std::ops::Range<usize>)>) {
+) -> (Option<Source>, Vec<(SourceIndex, Range<usize>)>) {
     let name = source_name(context, key);
     let Some(fields) = Fields::of(context, node, "a source", SOURCE_KEYS) else {
         return (None, Vec::new());
     };
     let common = common_fields(context, &fields, names);
-    if report_unsupported_kind(context, &fields) {
-        return (None, Vec::new());
-    }
-    let hint = "say where it is: `url: https://host/path/{key}`";
-    let Some(field) = fields.require(context, "url", &format!("the source `{}`", key.text), hint)
-    else {
-        return (None, Vec::new());
-    };
-    let parsed = text(context, field.node, "a URL")
-        .map(|at| url::url(context, at, &ReferenceScope { names }));
-    let (url, uses) = parsed.unwrap_or_default();
-    let server = match fields.get("server") {
-        Some(field) => {
-            text(context, field.node, "an identity").and_then(|at| server::server(context, at))
-        }
-        None => url.as_ref().and_then(|url| server::identity_of_origin(&url.origin)),
-    };
-    let headers = fields
-        .get("headers")
-        .map_or_else(|| Some(Headers::default()), |it| headers(context, it.node, names));
-    let pages = pages(context, &fields);
+    let mut references = ReferenceReader::new(names);
+    let kind = kind(context, &fields, &key.text, &mut references);
+    let uses = references.into_uses();
     let source = (|| {
         let common = common?;
-        let url = url?;
-        let headers = headers?;
-        let needs = needs(&url.pieces);
+        let kind = kind?;
+        let needs = needs(&kind);
         Some(Source {
             name: name?,
-            http: HttpSource {
-                url,
-                server: server?,
-                headers: headers.values,
-                written_headers: headers.written,
-                pages: pages?,
-            },
+            kind,
             missing: common.missing,
             timeout: common.timeout,
             retries: common.retries,
@@ -137,14 +132,62 @@ fn source(
     (source, uses)
 }
 
-fn needs(pieces: &[UrlPiece]) -> Vec<SourceIndex> {
-    let mut needs: Vec<_> = pieces
-        .iter()
-        .filter_map(|piece| match piece {
-            UrlPiece::Part { source, .. } => Some(*source),
-            UrlPiece::Literal(_) | UrlPiece::Key => None,
-        })
-        .collect();
+/// What the source asks: the first of the keys that say so decides.
+fn kind(
+    context: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    references: &mut ReferenceReader<'_>,
+) -> Option<SourceKind> {
+    let found: Vec<_> = KINDS.iter().filter_map(|kind| fields.get(kind)).collect();
+    if let [first, second, ..] = found[..] {
+        let message = format!("`{}` and `{}` exclude each other", first.key.text, second.key.text);
+        let hint = "remove one of them: a source reads from one place";
+        let expected = "one of `url`, `postgres`, `mongodb`";
+        context.problem(second.key.span.clone(), message, expected, hint);
+    }
+    for (key, kinds) in KEYS_OF_KINDS {
+        let has_kind = kinds.iter().any(|kind| fields.get(kind).is_some());
+        // Without any kind, an HTTP source is what is meant: the missing `url` is reported.
+        let is_excused = has_kind || found.is_empty() && kinds.contains(&"url");
+        if let Some(field) = fields.get(key).filter(|_| !is_excused) {
+            report_misplaced_key(context, field, kinds[0]);
+        }
+    }
+    let Some(field) = found.first().copied() else {
+        let hint = "say where it is: `url: https://host/path/{key}`";
+        fields.require(context, "url", &format!("the source `{name}`"), hint);
+        return None;
+    };
+    match field.key.text.as_str() {
+        "postgres" => {
+            let postgres = postgres_source(context, fields, field, references);
+            postgres.map(SourceKind::Postgres)
+        }
+        "mongodb" => {
+            report_absent_kind(context, fields, field);
+            None
+        }
+        _ => {
+            check_http_mutuality(context, fields);
+            http_source(context, fields, field, references).map(SourceKind::Http)
+        }
+    }
+}
+
+fn needs(kind: &SourceKind) -> Vec<SourceIndex> {
+    let mut needs: Vec<_> = match kind {
+        SourceKind::Http(http) => {
+            let references = http.url.pieces.iter().filter_map(|piece| match piece {
+                UrlPiece::Reference(reference) => Some(reference),
+                UrlPiece::Literal(_) => None,
+            });
+            references.filter_map(Reference::source).collect()
+        }
+        SourceKind::Postgres(postgres) => {
+            postgres.query.parameters.iter().filter_map(Reference::source).collect()
+        }
+    };
     needs.sort_unstable();
     needs.dedup();
     needs
@@ -195,52 +238,29 @@ fn common_fields(
     })
 }
 
-/// Reports a source of another kind than HTTP, and keys that do not go together.
-fn report_unsupported_kind(context: &mut Context<'_>, fields: &Fields<'_>) -> bool {
-    let kinds: Vec<_> =
-        ["url", "postgres", "mongodb"].iter().filter_map(|kind| fields.get(kind)).collect();
-    if let [_, second, ..] = kinds[..] {
-        let message =
-            format!("`{}` and `{}` exclude each other", kinds[0].key.text, second.key.text);
-        let hint = "remove one of them: a source reads from one place";
-        context.problem(
-            second.key.span.clone(),
-            message,
-            "one of `url`, `postgres`, `mongodb`",
-            hint,
-        );
-    }
-    let other = |kind: &str| fields.get(kind).is_some();
-    let belongs = [
-        ("query", "postgres"),
-        ("database", "mongodb"),
-        ("collection", "mongodb"),
-        ("filter", "mongodb"),
-    ];
-    for (key, kind) in belongs.into_iter().chain([("projection", "mongodb")]) {
-        if let Some(field) = fields.get(key).filter(|_| !other(kind)) {
-            report_misplaced_key(context, field, kind);
-        }
-    }
-    let Some(kind) = kinds.iter().find(|field| field.key.text != "url") else { return false };
-    for field in HTTP_KEYS.iter().filter_map(|key| fields.get(key)).filter(|_| !other("url")) {
-        report_misplaced_key(context, field, "url");
-    }
-    let needed = if kind.key.text == "postgres" { "query" } else { "collection" };
-    let what = format!("a `{}` source", kind.key.text);
-    fields.require(context, needed, &what, if needed == "query" { QUERY } else { COLLECTION });
+/// Reports a source of a kind that this build does not have.
+fn report_absent_kind(context: &mut Context<'_>, fields: &Fields<'_>, kind: Field<'_>) {
+    let what = "a `mongodb` source";
+    fields.require(context, "collection", what, "say what to read: `collection: customers`");
     let hint = "put an HTTP service before it, and name that: `url: https://host/path/{key}`";
     context.problem(
         kind.key.span.clone(),
         format!("{what} is not yet in this build"),
-        "`url`",
+        "`url` or `postgres`",
         hint,
     );
-    true
 }
 
-const QUERY: &str = "say what to read: `query: select … where customer_id = $key`";
-const COLLECTION: &str = "say what to read: `collection: customers`";
+/// An HTTP source is always proven.
+fn check_http_mutuality(context: &mut Context<'_>, fields: &Fields<'_>) {
+    let Some((field, found)) = mutuality(context, fields) else { return };
+    if found != Mutuality::Proven {
+        let message = format!("`mutual: {}` is for databases", found.as_str());
+        let hint =
+            "remove it: no request goes to an HTTP service that did not ask for our certificate";
+        context.problem(field.node.span.clone(), message, "`proven`", hint);
+    }
+}
 
 /// Reports a key that belongs to another kind of source.
 fn report_misplaced_key(context: &mut Context<'_>, field: Field<'_>, kind: &str) {
@@ -248,24 +268,4 @@ fn report_misplaced_key(context: &mut Context<'_>, field: Field<'_>, kind: &str)
     let message = format!("`{name}` has no meaning without `{kind}`");
     let hint = format!("remove `{name}`, or say with `{kind}` where the source is");
     context.problem(field.key.span.clone(), message, format!("`{kind}` beside it"), hint);
-}
-
-fn pages(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Pages> {
-    let chosen = fields
-        .get("pages")
-        .map_or(Some(None), |field| word(context, field, &["first", "follow"]).map(Some));
-    let most = fields.get("max_pages");
-    let max_pages =
-        most.map_or(Some(10), |field| number(context, field, 1..=1000)).and_then(NonZeroU32::new);
-    match (chosen?, most) {
-        (Some("follow"), _) => max_pages.map(|max_pages| Pages::Follow { max_pages }),
-        (_, Some(field)) => {
-            let message = "`max_pages` has no meaning without `pages: follow`";
-            let hint = "remove `max_pages`, or write `pages: follow`";
-            context.problem(field.key.span.clone(), message, "`pages: follow` beside it", hint);
-            None
-        }
-        (Some(_), None) => Some(Pages::First),
-        (None, None) => Some(Pages::Refuse),
-    }
 }

@@ -9,56 +9,40 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rustls_pki_types::ServerName;
 
 use super::context::{Context, FieldPlace};
-use super::model::{SourceIndex, UrlPiece, UrlTemplate};
+use super::model::{UrlPiece, UrlTemplate};
+use super::reference::{REFERENCE, ReferenceReader};
 use super::value::has_dot_part;
-use crate::diagnostics::{nearest, quote, quote_few};
+use crate::diagnostics::quote;
 
-const REFERENCE: &str = "`{key}` or `{source.member}`";
 const PLACES: &str = "references may stand in path segments and query values";
 const HOST: &str = "a host name or an IP address";
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 8 << 10;
 
-/// The names that a reference can use.
-pub(super) struct ReferenceScope<'s> {
-    /// The sources, in the order of the file.
-    pub(super) names: &'s [&'s str],
-}
-
-/// The sources that a URL names, and where in the file it does.
-pub(super) type ReferencedSources = Vec<(SourceIndex, Range<usize>)>;
-
-/// The URL if it is right, and the sources it names in any case.
+/// The URL if it is right. The sources it names are noted in `references` in any case.
 pub(super) fn url(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
-    scope: &ReferenceScope<'_>,
-) -> (Option<UrlTemplate>, ReferencedSources) {
+    references: &mut ReferenceReader<'_>,
+) -> Option<UrlTemplate> {
     let text = at.scalar.text.as_str();
     let before = context.count();
     if text.len() > MAX_URL {
         let expected = format!("at most {MAX_URL} bytes");
         let hint = "check what its variables put in";
         context.problem(at.span.clone(), "the URL is too long", expected, hint);
-        return (None, Vec::new());
+        return None;
     }
-    let Some(start) = scheme(context, at) else { return (None, Vec::new()) };
+    let start = scheme(context, at)?;
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |found| start + found);
     let origin = authority(context, at, start..end);
-    let mut target = UrlTargetReader {
-        context,
-        at,
-        scope,
-        pieces: Vec::new(),
-        uses: Vec::new(),
-        query: false,
-        value: false,
-    };
+    let mut target =
+        UrlTargetReader { context, at, references, pieces: Vec::new(), query: false, value: false };
     target.read(end);
-    let UrlTargetReader { pieces, uses, .. } = target;
+    let pieces = target.pieces;
     let good = context.count() == before;
-    (origin.filter(|_| good).map(|origin| UrlTemplate { origin, pieces }), uses)
+    origin.filter(|_| good).map(|origin| UrlTemplate { origin, pieces })
 }
 
 /// Where the authority begins.
@@ -150,7 +134,7 @@ fn authority(context: &mut Context<'_>, at: FieldPlace<'_>, range: Range<usize>)
 }
 
 /// Host and port; `None` if the text after the colon is no port.
-fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+pub(super) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
     match authority[after_bracket..].find(':') {
         None => Some((authority, None)),
@@ -163,19 +147,18 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 }
 
 /// Reads path and query.
-struct UrlTargetReader<'t, 'a> {
+struct UrlTargetReader<'t, 'a, 's> {
     context: &'t mut Context<'a>,
     at: FieldPlace<'t>,
-    scope: &'t ReferenceScope<'t>,
+    references: &'t mut ReferenceReader<'s>,
     pieces: Vec<UrlPiece>,
-    uses: ReferencedSources,
     /// Past the `?`.
     query: bool,
     /// In a query value: past its `=`.
     value: bool,
 }
 
-impl UrlTargetReader<'_, '_> {
+impl UrlTargetReader<'_, '_, '_> {
     fn read(&mut self, start: usize) {
         let text = self.at.scalar.text.as_str();
         if !text[start..].starts_with('/') {
@@ -297,56 +280,8 @@ impl UrlTargetReader<'_, '_> {
             self.context.problem_in(self.at, range, message, "a fixed name", PLACES);
             return end;
         }
-        let piece = self.resolve(&text[open + 1..end - 1], range);
-        self.pieces.extend(piece);
+        let found = self.references.resolve(self.context, self.at, range);
+        self.pieces.extend(found.map(UrlPiece::Reference));
         end
-    }
-
-    /// Resolves the name in a reference.
-    fn resolve(&mut self, inner: &str, range: Range<usize>) -> Option<UrlPiece> {
-        let mut parts = inner.split('.').map(str::to_owned);
-        let first = parts.next().unwrap_or_default();
-        let path: Vec<String> = parts.collect();
-        if first == "key" {
-            if !path.is_empty() {
-                let hint =
-                    "the key is a text: write `{key}` alone, or take the member from a source";
-                self.context.problem_in(self.at, range, "the key has no members", "`{key}`", hint);
-            }
-            return Some(UrlPiece::Key);
-        }
-        let Some(index) = self.scope.names.iter().position(|name| *name == first) else {
-            let names = || self.scope.names.iter().copied();
-            let hint = match nearest(&first, names().chain(["key"])) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the sources are {}", quote_few(names())),
-            };
-            // A value from the environment may be a secret.
-            let message = if self.at.scalar.substituted() {
-                format!("there is no source as {} names it", self.at.scalar.shown())
-            } else {
-                format!("there is no source {}", quote(&first))
-            };
-            self.context.problem_in(self.at, range, message, REFERENCE, hint);
-            return None;
-        };
-        let source = SourceIndex(index);
-        let bad = |member: &String| {
-            member.is_empty() || member.chars().any(|c| c.is_control() || c == '{')
-        };
-        if path.is_empty() || path.iter().any(bad) {
-            let message = if path.is_empty() {
-                "a source's whole part is no scalar"
-            } else {
-                "a member has no name"
-            };
-            let hint = format!("name a member: `{{{first}.id}}`");
-            self.context.problem_in(self.at, range.clone(), message, REFERENCE, hint);
-        }
-        // Once each is enough to draw a cycle, and to seek a place takes time.
-        if !self.uses.iter().any(|(used, _)| *used == source) {
-            self.uses.push((source, self.context.place(self.at, range)));
-        }
-        Some(UrlPiece::Part { source, path })
     }
 }

@@ -33,6 +33,7 @@ use super::certificate::{Certificate, is_past_expiry, unix_seconds};
 use super::error::{self, ConnectError, ConnectErrorKind};
 use super::metrics::{HandshakeLabel, ReasonLabel};
 use super::proof::{ClientCertResolver, HandshakeState, ProvenSessions};
+use super::start_tls;
 use super::tls_error::{TlsError, unfit_key_error};
 use super::traffic_meter::{FloodLimit, Socket, TrafficMeter};
 use super::verifier::UpstreamVerifier;
@@ -43,6 +44,8 @@ use crate::domain::ServerIdentity;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a TLS handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The scheme of the URLs of PostgreSQL.
+const POSTGRES_SCHEME: &str = "postgres";
 pub(super) const TLS_1_3: &str = "TLS 1.3";
 
 /// Opens connections to one upstream, and over TLS proves each mutual before it hands it out.
@@ -61,6 +64,7 @@ pub struct Connector {
 /// each time.
 pub(super) struct MutualConnector {
     config: Arc<ClientConfig>,
+    protocol: UpstreamProtocol,
     sessions: Arc<ProvenSessions>,
     server: Arc<ServerIdentity>,
     pub(super) tls: TlsOptions,
@@ -69,6 +73,61 @@ pub(super) struct MutualConnector {
     /// When the first of the servers' certificates ends that connections were opened under, in
     /// seconds since 1970.
     first_expiry: AtomicU64,
+}
+
+/// What is spoken over a connection: it decides how TLS begins and what must be proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UpstreamProtocol {
+    /// TLS from the first byte; sessions may be resumed.
+    Http,
+    /// TLS once the server has agreed to it. PostgreSQL resumes no sessions.
+    Postgres {
+        /// Whether the server must ask for our certificate.
+        is_request_demanded: bool,
+    },
+}
+
+impl UpstreamProtocol {
+    /// The protocols that are offered by ALPN. PostgreSQL 17 ends a handshake that offers others.
+    pub(super) fn alpn(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            Self::Postgres { .. } => vec![b"postgresql".to_vec()],
+        }
+    }
+
+    /// The protocol of a URL with this scheme.
+    pub(super) fn of_scheme(uri: &Uri, is_request_demanded: bool) -> Self {
+        match uri.scheme_str() {
+            Some(POSTGRES_SCHEME) => Self::Postgres { is_request_demanded },
+            _ => Self::Http,
+        }
+    }
+
+    /// The scheme of its URLs.
+    pub(super) fn scheme(self) -> &'static str {
+        match self {
+            Self::Http => "https",
+            Self::Postgres { .. } => POSTGRES_SCHEME,
+        }
+    }
+
+    /// What must be exchanged in the clear before TLS begins.
+    pub(super) async fn start_tls(
+        self,
+        socket: &mut TcpStream,
+        target: &ConnectTarget,
+    ) -> Result<(), ConnectError> {
+        match self {
+            Self::Http => Ok(()),
+            Self::Postgres { .. } => start_tls::request_postgres_tls(socket, &target.name).await,
+        }
+    }
+
+    /// Whether the server must ask for our certificate.
+    fn is_request_demanded(self) -> bool {
+        self != Self::Postgres { is_request_demanded: false }
+    }
 }
 
 impl fmt::Debug for MutualConnector {
@@ -82,11 +141,34 @@ impl fmt::Debug for MutualConnector {
 
 impl Connector {
     /// For `https://`: as `identity`, to exactly `server`.
+    pub fn mutual(
+        identity: Arc<Identity>,
+        server: ServerIdentity,
+        tls: TlsOptions,
+        metrics: IdentityMetrics,
+    ) -> Self {
+        Self::with_protocol(UpstreamProtocol::Http, identity, server, tls, metrics)
+    }
+
+    /// For `postgres://`, over TLS: as `identity`, to exactly `server`, which must ask for our
+    /// certificate if `is_request_demanded`.
+    pub fn postgres(
+        identity: Arc<Identity>,
+        server: ServerIdentity,
+        is_request_demanded: bool,
+        tls: TlsOptions,
+        metrics: IdentityMetrics,
+    ) -> Self {
+        let protocol = UpstreamProtocol::Postgres { is_request_demanded };
+        Self::with_protocol(protocol, identity, server, tls, metrics)
+    }
+
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a connector belongs to one identity; the caller hands over its share"
     )]
-    pub fn mutual(
+    fn with_protocol(
+        protocol: UpstreamProtocol,
         identity: Arc<Identity>,
         server: ServerIdentity,
         tls: TlsOptions,
@@ -96,10 +178,14 @@ impl Connector {
         let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
         let mut config =
             client_config(verifier, ClientCertResolver::presenting(identity.key.clone()), tls);
-        config.resumption = Resumption::store(sessions.clone())
-            .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        config.alpn_protocols = protocol.alpn();
+        if protocol == UpstreamProtocol::Http {
+            config.resumption = Resumption::store(sessions.clone())
+                .tls12_resumption(Tls12Resumption::SessionIdOrTickets);
+        }
         let mutual = MutualConnector {
             config: Arc::new(config),
+            protocol,
             sessions,
             server: Arc::new(server),
             tls,
@@ -162,7 +248,7 @@ impl MutualConnector {
         uri: Uri,
         flood_limit: Option<FloodLimit>,
     ) -> Result<MutualConnection, ConnectError> {
-        let target = ConnectTarget::of(&uri, "https")?;
+        let target = ConnectTarget::of(&uri, self.protocol.scheme())?;
         let host = target.server_name()?;
         if let Some(connection) =
             self.clone().open_once(tcp.clone(), &target, host.clone(), flood_limit.clone()).await?
@@ -184,7 +270,9 @@ impl MutualConnector {
         host: ServerName<'static>,
         flood_limit: Option<FloodLimit>,
     ) -> Result<Option<MutualConnection>, ConnectError> {
-        let stream = Socket::below_tls(connect(tcp, target).await?, TrafficMeter::new(flood_limit));
+        let mut socket = connect(tcp, target).await?;
+        self.protocol.start_tls(&mut socket, target).await?;
+        let stream = Socket::below_tls(socket, TrafficMeter::new(flood_limit));
         let began = Instant::now();
         let (handshake_result, state) = handshake(self.config.clone(), host, stream).await;
         let stream = handshake_result.map_err(|error| {
@@ -202,7 +290,7 @@ impl MutualConnector {
         handshake: Duration,
     ) -> Result<Option<MutualConnection>, ConnectError> {
         let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
-        if !resumed && !state.certificate_requested {
+        if self.protocol.is_request_demanded() && !resumed && !state.certificate_requested {
             close(&mut stream, &mut state).await;
             self.metrics.not_mutual.inc();
             return Err(ConnectError::not_mutual(&target.name));
@@ -325,7 +413,7 @@ pub(super) fn client_config(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_client_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = UpstreamProtocol::Http.alpn();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config

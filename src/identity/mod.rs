@@ -19,6 +19,7 @@ mod proof;
 mod response_heads;
 mod revocation;
 mod rotation;
+mod start_tls;
 mod tls_error;
 mod traffic_meter;
 mod verifier;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::certificate::Certificate;
-use super::connector::{self, ConnectTarget, client_config, close, handshake};
+use super::connector::{self, ConnectTarget, UpstreamProtocol, client_config, close, handshake};
 use super::error::{self, ConnectError};
 use super::files::TrustStore;
 use super::proof::{ClientCertResolver, HandshakeState};
@@ -88,15 +88,18 @@ pub struct Inspection {
 }
 
 /// Looks at `uri`'s server in a handshake that presents no certificate, and goes on where
-/// verification would end it.
+/// verification would end it. That it does not ask for our certificate is a problem if
+/// `is_request_demanded`.
 pub async fn inspect(
     uri: &Uri,
     identity: &Identity,
     server: &ServerIdentity,
+    is_request_demanded: bool,
     tls: TlsOptions,
 ) -> Result<Inspection, ConnectError> {
     let mut inspection = inspect_handshake(uri, identity.trust.clone(), server, tls).await?;
-    if inspection.problem.is_none()
+    if is_request_demanded
+        && inspection.problem.is_none()
         && inspection.protocol.is_some()
         && !inspection.asked_for_certificate
     {
@@ -179,14 +182,17 @@ async fn probe_handshake(
     verifier: UpstreamVerifier,
     tls: TlsOptions,
 ) -> Result<ProbedHandshake, ConnectError> {
-    let target = ConnectTarget::of(uri, "https")?;
+    let protocol = UpstreamProtocol::of_scheme(uri, true);
+    let target = ConnectTarget::of(uri, protocol.scheme())?;
     let host = target.server_name()?;
     let began = Instant::now();
-    let stream = connector::connect(connector::tcp_connector(), &target).await?;
+    let mut socket = connector::connect(connector::tcp_connector(), &target).await?;
     let connect = began.elapsed();
-    let config = Arc::new(client_config(verifier, ClientCertResolver::presenting_nothing(), tls));
-    let (outcome, state) =
-        handshake(config, host, Socket::below_tls(stream, TrafficMeter::new(None))).await;
+    protocol.start_tls(&mut socket, &target).await?;
+    let mut config = client_config(verifier, ClientCertResolver::presenting_nothing(), tls);
+    config.alpn_protocols = protocol.alpn();
+    let stream = Socket::below_tls(socket, TrafficMeter::new(None));
+    let (outcome, state) = handshake(Arc::new(config), host, stream).await;
     Ok(ProbedHandshake {
         target,
         outcome,

@@ -112,6 +112,9 @@ impl ConsumerProblem {
     pub(super) fn from_collect(error: CollectError, domain: &str) -> Self {
         match error {
             CollectError::NotFound { .. } => Self::NotFound { domain: domain.to_owned() },
+            CollectError::BadKey { source_name, detail } => {
+                Self::BadKey { detail: format!("`{source_name}`: {detail}") }
+            }
             CollectError::Overloaded { detail } => Self::Overloaded { detail },
             CollectError::Failed { failures, deadline_passed } => Self::SourcesFailed {
                 kind: DatasetFailureKind::of_failures(&failures, deadline_passed),

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::bus::Bus;
 use crate::cache::{Cache, CacheContext};
 use crate::collect::{CollectMetricFamilies, Collector};
-use crate::domain::{self, Domains, Loaded, ProgramProblem, Source, World};
+use crate::domain::{self, Domains, Loaded, ProgramProblem, World};
 use crate::settings::BusLoss;
 use crate::shape::{CompileError, Program};
 use crate::sources::{Client, SharedSources};
@@ -106,12 +106,12 @@ impl DomainCaches {
     pub fn update(&mut self, domains: &Domains) -> Result<Vec<Cache>, CompileError> {
         self.info.clear();
         self.bus.set_domains(domains.keys().map(AsRef::as_ref));
-        let mut clients_in_use = Vec::new();
+        // Two domains may have equal sources; each has a client of its own, with its own bounds.
+        let mut old_clients = std::mem::take(&mut self.clients);
         let mut caches = Vec::with_capacity(domains.len());
         for domain in domains.values() {
-            let clients: Vec<_> =
-                domain.sources.iter().map(|source| self.client(source, &clients_in_use)).collect();
-            clients_in_use.extend(clients.iter().cloned());
+            let clients = Client::for_domain(domain, &mut old_clients, &self.shared);
+            self.clients.extend(clients.iter().cloned());
             let labels =
                 InfoLabels { domain: domain.name.to_string(), plan: domain.plan.to_string() };
             self.info.get_or_create(&labels).set(1);
@@ -124,21 +124,11 @@ impl DomainCaches {
             let Some(bus) = self.bus.domain(&domain.name) else { continue };
             caches.push(Cache::new(collector, bus, self.caching.clone())?);
         }
-        self.clients = clients_in_use;
         Ok(caches)
     }
 
     /// [`wait_for_heartbeat`] of the domains that are served now.
     pub(super) async fn wait_for_heartbeat(&self) {
         wait_for_heartbeat(&self.bus, self.caching.bus_loss).await;
-    }
-
-    fn client(&self, source: &Source, clients_in_use: &[Arc<Client>]) -> Arc<Client> {
-        let same = |client: &&Arc<Client>| client.source() == source;
-        // Two domains may have equal sources; each has a client of its own, with its own bounds.
-        let free =
-            |client: &&Arc<Client>| !clients_in_use.iter().any(|other| Arc::ptr_eq(other, client));
-        let old = self.clients.iter().filter(same).find(free).cloned();
-        old.unwrap_or_else(|| Arc::new(Client::new(source.clone(), &self.shared)))
     }
 }

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::breaker::AttemptHealth;
 use super::{Reason, SourceError};
+use crate::identity::{ConnectError, ConnectErrorKind};
 
 /// Why one request gave no part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AttemptError {
     pub(super) reason: Reason,
     /// The value found and the value expected; never data.
@@ -68,6 +69,32 @@ impl AttemptError {
         Self { health: AttemptHealth::Unknown, ..Self::answered(reason, detail) }
     }
 
+    /// There is no connection to the source.
+    pub(super) fn from_connect(error: ConnectError) -> Self {
+        let reason = match error.kind {
+            ConnectErrorKind::Connect => Reason::Connect,
+            ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
+            ConnectErrorKind::NotMutual => Reason::NotMutual,
+        };
+        // A server that closes without a word may have been stopped in just that moment.
+        let retry =
+            matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
+        Self { retry, ..Self::of_unhealthy_source(reason, error.detail) }
+    }
+
+    /// The connection ended before the answer was whole.
+    #[cfg(feature = "postgres")]
+    pub(super) fn of_lost_connection() -> Self {
+        let detail = "broke the connection off before it answered";
+        Self::of_unhealthy_source(Reason::Connect, detail)
+    }
+
+    /// The same, where a retry would meet it again.
+    #[cfg(feature = "postgres")]
+    pub(super) fn without_retry(self) -> Self {
+        Self { retry: false, ..self }
+    }
+
     /// There is no memory for the answer: nothing that the source could help.
     pub(super) fn no_memory() -> Self {
         Self::inconclusive(Reason::NoMemory, "there was no memory for its answer")
@@ -76,6 +103,20 @@ impl AttemptError {
     pub(super) fn into_source_error(self, source: &Arc<str>) -> SourceError {
         let Self { reason, detail, retry, retry_after, .. } = self;
         SourceError { source_name: Arc::clone(source), reason, detail, retry, retry_after }
+    }
+}
+
+/// The breaker of the source is open for so long.
+pub(super) fn breaker_open_error(wait: Duration) -> AttemptError {
+    let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+    let detail = format!(
+        "too many requests failed, so that none is sent for {} more",
+        format_duration(retry_after)
+    );
+    AttemptError {
+        retry_after: Some(retry_after),
+        retry: false,
+        ..AttemptError::inconclusive(Reason::BreakerOpen, detail)
     }
 }
 

@@ -1,487 +1,174 @@
-//! The client of one source: sends requests, follows pages, retries, and accounts for the source's
-//! slots, breaker and budget.
+//! The client of one source, whatever its kind, and how sources are asked together.
 //!
-//! All of it is one future: dropped at any point, it gives back its slot, its place as a probe and
-//! its count. `answer` classifies responses, `exchange` transports them.
+//! Sources that read one database are asked in one transaction, and so belong to one instant; an
+//! HTTP source is asked alone. Which sources go together is [`Client::shares_transaction_with`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue};
-use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use super::account::{ClientState, SourceAccount};
+use super::http_client::HttpClient;
+use super::render::RequestTarget;
+use super::{Attempt, PartRequest, SharedSources, SourceAnswer, SourceError};
+use crate::domain::{Domain, Source, SourceKind};
 
-use super::answer::{self, Classified, UpstreamReply};
-use super::attempt_error::{AttemptError, format_duration};
-use super::breaker::{AttemptHealth, BreakerState};
-use super::connections::SourceConnections;
-use super::exchange::{self, BodyLimit};
-use super::metrics::{ClientMetrics, InflightGuard};
-use super::pages::PageLoop;
-use super::recording::Recorder;
-use super::request_spec::{self, RequestSpec};
-use super::retry::{Backoff, ResendAllowance, RetryBudget};
-use super::shared_breaker::SharedBreaker;
-use super::{
-    Attempt, BODY_COPIES, Part, PartRequest, Reason, Recording, SharedSources, SourceAnswer,
-    SourceError, TraceContext, Validator,
-};
-use crate::domain::{self, Missing, Source};
-
-/// A timeout is evidence against the source only if the request had the source's own timeout in
-/// full, or at least this long and half of the time that was left when the source was to be asked:
-/// waiting for a slot is no evidence.
-const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+#[cfg(feature = "postgres")]
+use super::database_client::{self, DatabaseClient};
 
 /// The client of one source: connections, slots, breaker and retry budget.
 #[derive(Debug)]
 pub struct Client {
-    source: Source,
-    transport: Transport,
-    recorder: Option<Recorder>,
-    /// The headers of every request: the defaults, and over them the file's.
-    headers: HeaderMap,
-    slots: Semaphore,
-    breaker: SharedBreaker,
-    budget: RetryBudget,
-    metrics: ClientMetrics,
-    inflight: AtomicU64,
-    failed_in_a_row: AtomicU64,
-    /// For `state` only; held to copy a word in or out.
-    last_failure: Mutex<Option<(Reason, Instant)>>,
+    account: Arc<SourceAccount>,
+    backend: Backend,
 }
 
-/// Where answers come from.
 #[derive(Debug)]
-enum Transport {
-    Live(Box<SourceConnections>),
-    Replay(Recorder),
+enum Backend {
+    Http(Box<HttpClient>),
+    #[cfg(feature = "postgres")]
+    Database(DatabaseClient),
 }
 
-/// How a source's client is doing.
-#[derive(Debug, Clone)]
-pub struct ClientState {
-    /// Where the breaker stands.
-    pub breaker: BreakerState,
-    /// Requests under way.
-    pub inflight: u64,
-    /// Questions that failed since one was answered.
-    pub failed_in_a_row: u64,
-    /// Why the last failed question failed, and when.
-    pub last_failure: Option<(Reason, Instant)>,
+/// The result of asking one source.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its part, or why there is none. `None`: it was not reached, because another source of its
+    /// transaction failed.
+    pub result: Option<Result<SourceAnswer, SourceError>>,
+    /// Every request that was made.
+    pub attempts: Vec<Attempt>,
 }
 
 impl Client {
-    /// A client for `source`.
+    /// The client of a source that is alone in its domain.
     pub fn new(source: Source, shared: &SharedSources) -> Self {
-        let reel = |folder| Recorder::new(folder, &source.name, &source.http.url.origin);
-        let (way, record) = match &shared.recording {
-            Recording::Off => {
-                (Transport::Live(Box::new(SourceConnections::new(&source, shared))), None)
+        Self::beside(source, &[], &[], shared)
+    }
+
+    /// The clients of a domain's sources, in their order. Those that `old` has for unchanged
+    /// sources are taken from there, each once, with their connections, breakers and budgets.
+    pub fn for_domain(
+        domain: &Domain,
+        old: &mut Vec<Arc<Self>>,
+        shared: &SharedSources,
+    ) -> Vec<Arc<Self>> {
+        let mut clients: Vec<Arc<Self>> = Vec::with_capacity(domain.sources.len());
+        for source in &domain.sources {
+            let is_same = |client: &Arc<Self>| client.is_for(source, &domain.sources, &clients);
+            let client = match old.iter().position(is_same) {
+                Some(position) => old.swap_remove(position),
+                None => Arc::new(Self::beside(source.clone(), &domain.sources, &clients, shared)),
+            };
+            clients.push(client);
+        }
+        clients
+    }
+
+    /// The client of a source beside `sources`, of which `clients` exist already.
+    fn beside(
+        source: Source,
+        sources: &[Source],
+        clients: &[Arc<Self>],
+        shared: &SharedSources,
+    ) -> Self {
+        let account = Arc::new(SourceAccount::new(source, &shared.metrics));
+        let backend = match &account.source.kind {
+            SourceKind::Http(http) => {
+                let http = HttpClient::new(Arc::clone(&account), http.clone(), shared);
+                Backend::Http(Box::new(http))
             }
-            Recording::Record(folder) => (
-                Transport::Live(Box::new(SourceConnections::new(&source, shared))),
-                Some(reel(folder)),
-            ),
-            Recording::Replay(folder) => (Transport::Replay(reel(folder)), None),
+            #[cfg(feature = "postgres")]
+            SourceKind::Postgres(postgres) => {
+                let pools = clients.iter().filter_map(|client| client.database());
+                Backend::Database(DatabaseClient::new(postgres, &account, sources, pools, shared))
+            }
         };
-        let metrics = shared.metrics.for_source(&source.name);
-        Self {
-            transport: way,
-            recorder: record,
-            headers: request_spec::base_headers(&source.http.headers),
-            slots: Semaphore::new(source.concurrency.get().min(Semaphore::MAX_PERMITS)),
-            breaker: SharedBreaker::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
-            budget: RetryBudget::new(),
-            metrics,
-            inflight: AtomicU64::new(0),
-            failed_in_a_row: AtomicU64::new(0),
-            last_failure: Mutex::new(None),
-            source,
+        Self { account, backend }
+    }
+
+    /// Whether it can go on as the client of `source` beside `sources`, of which `clients` exist.
+    fn is_for(&self, source: &Source, sources: &[Source], clients: &[Arc<Self>]) -> bool {
+        if self.source() != source {
+            return false;
+        }
+        match &self.backend {
+            Backend::Http(_) => true,
+            #[cfg(feature = "postgres")]
+            Backend::Database(database) => {
+                let others = clients.iter().filter_map(|client| client.database());
+                database.is_for(sources, others)
+            }
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn database(&self) -> Option<&DatabaseClient> {
+        match &self.backend {
+            Backend::Http(_) => None,
+            Backend::Database(database) => Some(database),
         }
     }
 
     /// The source it asks.
     pub fn source(&self) -> &Source {
-        &self.source
+        &self.account.source
     }
 
     /// How it is doing.
     pub fn state(&self) -> ClientState {
-        ClientState {
-            breaker: self.breaker.state(),
-            inflight: self.inflight.load(Ordering::Relaxed),
-            failed_in_a_row: self.failed_in_a_row.load(Ordering::Relaxed),
-            last_failure: *self.last_failure.lock(),
+        self.account.state()
+    }
+
+    /// Counts a failure that prevented the request, or that only all sources together show.
+    pub fn count_failure(&self, failure: &SourceError) {
+        self.account.count_failure(failure);
+    }
+
+    /// Whether both are read in one transaction where they are asked at once.
+    pub fn shares_transaction_with(&self, other: &Self) -> bool {
+        match (&self.backend, &other.backend) {
+            #[cfg(feature = "postgres")]
+            (Backend::Database(one), Backend::Database(other)) => one.shares_pool_with(other),
+            _ => false,
         }
     }
 
-    /// Asks, retries within its bounds, and never outlives the deadline. Every request made is
-    /// pushed to `attempts`.
+    /// Asks alone, retries within its bounds, and never outlives the deadline. Every request made
+    /// is pushed to `attempts`.
     pub async fn fetch(
         &self,
         ask: PartRequest<'_>,
         attempts: &mut Vec<Attempt>,
     ) -> Result<SourceAnswer, SourceError> {
-        let classified = self.attempt_and_classify(&ask, attempts).await;
-        let missing = matches!(classified, Ok(Classified::Missing));
-        let read = classified.as_ref().ok().and_then(Classified::bytes);
-        let result = classified
-            .and_then(|classified| self.make_answer(classified, ask.known_part))
-            .map_err(|fault| fault.into_source_error(&self.source.name));
-        match &result {
-            Ok(answer) => {
-                self.metrics.count_answer(answer, missing);
-                self.failed_in_a_row.store(0, Ordering::Relaxed);
-            }
-            Err(failure) => self.count_failure(failure),
-        }
-        if let (Ok(SourceAnswer::Unchanged), Some(read)) = (&result, read) {
-            ask.memory.give_back(BODY_COPIES * read);
-        }
+        let fetched = fetch_together(vec![(self, ask)]).await.pop();
+        let Some(Fetched { result: Some(result), attempts: made }) = fetched else {
+            return Err(SourceError::unreached(&self.source().name));
+        };
+        attempts.extend(made);
         result
-    }
-
-    /// Counts a failure of this source: its own, or one that prevented the request
-    /// (`missing-reference`, `changed`).
-    pub fn count_failure(&self, failure: &SourceError) {
-        if failure.reason == Reason::NoMemory {
-            return;
-        }
-        self.metrics.count_failure(failure.reason);
-        self.failed_in_a_row.fetch_add(1, Ordering::Relaxed);
-        let last = (failure.reason, Instant::now());
-        *self.last_failure.lock() = Some(last);
-    }
-
-    /// Turns a classified response into an answer, given the part that is already known.
-    fn make_answer(
-        &self,
-        classified: Classified,
-        known: Option<&Part>,
-    ) -> Result<SourceAnswer, AttemptError> {
-        let part = match (classified, &self.source.missing) {
-            (Classified::Page { part, .. }, _) => part,
-            (Classified::Missing, Missing::Value(json)) => {
-                Part { json: Bytes::copy_from_slice(json.as_bytes()), validator: Validator::None }
-            }
-            (Classified::Missing, _) => return Ok(SourceAnswer::NotFound),
-            (Classified::NotModified, _) => return Ok(SourceAnswer::Unchanged),
-            (Classified::Mismatched304, _) => {
-                return Err(AttemptError::answered(
-                    Reason::Status,
-                    "answered 304 for another part, expected 200",
-                ));
-            }
-        };
-        let unchanged = known.is_some_and(|known| answer::is_unchanged(known, &part));
-        Ok(if unchanged { SourceAnswer::Unchanged } else { SourceAnswer::Part(part) })
-    }
-
-    /// The condition that confirms a known part. A first page is confirmed by reading it and its
-    /// successors: its 304 does not exclude a page that was added behind it.
-    fn condition<'p>(&self, known: &'p Part) -> Option<&'p HeaderValue> {
-        match (&known.validator, self.source.http.pages) {
-            (Validator::Strong(tag), domain::Pages::Refuse | domain::Pages::First) => Some(tag),
-            (Validator::Strong(_), domain::Pages::Follow { .. })
-            | (Validator::Weak(_) | Validator::None, _) => None,
-        }
-    }
-
-    async fn attempt_and_classify(
-        &self,
-        ask: &PartRequest<'_>,
-        attempts: &mut Vec<Attempt>,
-    ) -> Result<Classified, AttemptError> {
-        let condition = ask.known_part.and_then(|known| self.condition(known));
-        let allowed = self.source.max_body.get();
-        let question = RequestSpec {
-            target: ask.target,
-            condition,
-            missing: &self.source.missing,
-            no_cache: ask.no_cache,
-            fresh_connection: false,
-            body_limit: BodyLimit { left: allowed, allowed },
-            deadline: ask.deadline,
-            started_at: Instant::now(),
-            trace: ask.trace,
-            memory: ask.memory,
-            outstanding: ask.outstanding,
-        };
-        let mut classified = self.request_with_retries(question, attempts).await?;
-        if matches!(classified, Classified::Mismatched304) {
-            classified = self
-                .request_with_retries(RequestSpec { condition: None, ..question }, attempts)
-                .await?;
-        }
-        match (classified, self.source.http.pages) {
-            (first @ Classified::Page { .. }, domain::Pages::Follow { max_pages }) => {
-                let pages = PageLoop::new(&self.source.http.url.origin, ask.target, max_pages);
-                self.follow_pages(pages, first, question, attempts).await
-            }
-            (classified, _) => Ok(classified),
-        }
-    }
-
-    /// Reads the pages after the first and joins them all.
-    async fn follow_pages(
-        &self,
-        mut pages: PageLoop<'_>,
-        first: Classified,
-        question: RequestSpec<'_>,
-        attempts: &mut Vec<Attempt>,
-    ) -> Result<Classified, AttemptError> {
-        let mut classified = first;
-        let mut room = question.body_limit;
-        loop {
-            let Classified::Page { part, next, bytes } = classified else {
-                return Err(AttemptError::answered(
-                    Reason::Incomplete,
-                    "one of its pages is no page, expected 200",
-                ));
-            };
-            room.left = room.left.saturating_sub(bytes);
-            pages.add_page(part.json)?;
-            let Some(reference) = next else {
-                // Pages are read one after the other: no tag of one page proves them all.
-                let validator = if pages.count() == 1 { part.validator } else { Validator::None };
-                let bytes = room.allowed - room.left;
-                return Ok(Classified::Page {
-                    part: Part { json: pages.join(), validator },
-                    next: None,
-                    bytes,
-                });
-            };
-            let target = pages.next_target(&reference)?;
-            classified = self
-                .request_with_retries(
-                    RequestSpec {
-                        target,
-                        condition: None,
-                        missing: &Missing::Failure,
-                        body_limit: room,
-                        ..question
-                    },
-                    attempts,
-                )
-                .await?;
-        }
-    }
-
-    /// One question with its retries.
-    async fn request_with_retries(
-        &self,
-        mut question: RequestSpec<'_>,
-        attempts: &mut Vec<Attempt>,
-    ) -> Result<Classified, AttemptError> {
-        self.budget.deposit();
-        let mut pauses = Backoff::new(self.source.retries);
-        let mut resends = ResendAllowance::new();
-        let mut last: Option<AttemptError> = None;
-        loop {
-            let fault = match (self.attempt(question, &mut resends, attempts).await, last) {
-                (Ok(classified), _) => return Ok(classified),
-                // The source's own error says more than that the breaker has opened.
-                (Err(fault), Some(last)) if fault.reason == Reason::BreakerOpen => {
-                    return Err(last);
-                }
-                (Err(fault), _) => fault,
-            };
-            question.fresh_connection =
-                fault.resend_plan.is_some_and(|resending| resending.on_fresh_connection);
-            if let Some(resending) = fault.resend_plan {
-                sleep_until(resending.at).await;
-                self.metrics.resends.inc();
-                last = Some(fault);
-                continue;
-            }
-            let Some(at) = pauses.next_attempt_at(&fault, Instant::now(), question.deadline) else {
-                return Err(fault);
-            };
-            if !self.budget.withdraw() {
-                self.metrics.retries_refused.inc();
-                return Err(fault);
-            }
-            sleep_until(at).await;
-            self.metrics.retries.inc();
-            last = Some(fault);
-        }
-    }
-
-    /// One request: past the breaker, with a slot, within its time.
-    async fn attempt(
-        &self,
-        question: RequestSpec<'_>,
-        resends: &mut ResendAllowance,
-        attempts: &mut Vec<Attempt>,
-    ) -> Result<Classified, AttemptError> {
-        if Instant::now() >= question.deadline {
-            return Err(AttemptError::inconclusive(
-                Reason::Timeout,
-                "the deadline left no time to ask",
-            ));
-        }
-        if let Some(wait) = self.breaker.refusal_wait() {
-            return Err(breaker_open_error(wait));
-        }
-        let span_id = TraceContext::random_span_id();
-        let _slot = self.acquire_slot(question.deadline, span_id, attempts).await?;
-        let pass = self.breaker.admit().map_err(breaker_open_error)?;
-        let _inflight = InflightGuard::new(&self.metrics.inflight, &self.inflight);
-        let _outstanding = question.outstanding.begin();
-        let started = Instant::now();
-        let mut status = None;
-        let mut classified = self.send(question, span_id, started, &mut status).await;
-        if let Err(fault) = &mut classified {
-            fault.resend_plan = resends.plan_resend(fault, Instant::now(), question.deadline);
-            if fault.resend_plan.is_some() {
-                fault.health = AttemptHealth::Unknown;
-            }
-        }
-        pass.report(
-            classified.as_ref().map_or_else(|fault| fault.health, |_| AttemptHealth::Healthy),
-        );
-        let took = started.elapsed();
-        let reason = classified.as_ref().err().map(|fault| fault.reason);
-        self.metrics.durations.observe(took.as_secs_f64());
-        attempts.push(Attempt { started, took, status, reason, span_id });
-        classified
-    }
-
-    /// A place among the requests under way; waiting for one ends with the deadline.
-    async fn acquire_slot(
-        &self,
-        deadline: Instant,
-        span_id: u64,
-        attempts: &mut Vec<Attempt>,
-    ) -> Result<SemaphorePermit<'_>, AttemptError> {
-        if let Ok(slot) = self.slots.try_acquire() {
-            return Ok(slot);
-        }
-        let started = Instant::now();
-        if let Ok(Ok(slot)) = timeout_at(deadline, self.slots.acquire()).await {
-            return Ok(slot);
-        }
-        let took = started.elapsed();
-        attempts.push(Attempt {
-            started,
-            took,
-            status: None,
-            reason: Some(Reason::Timeout),
-            span_id,
-        });
-        let slots = self.source.concurrency;
-        let detail = format!(
-            "waited {} for one of its {slots} slots, until the deadline: see `concurrency`",
-            format_duration(took)
-        );
-        Err(AttemptError::inconclusive(Reason::Timeout, detail))
-    }
-
-    /// Sends, reads, records and judges, all by the end of this request's time.
-    async fn send(
-        &self,
-        question: RequestSpec<'_>,
-        span_id: u64,
-        started: Instant,
-        status: &mut Option<u16>,
-    ) -> Result<Classified, AttemptError> {
-        let end = self
-            .source
-            .timeout
-            .map_or(question.deadline, |timeout| question.deadline.min(started + timeout));
-        let exchanged = async {
-            let reply = self.exchange(question, span_id, end, status).await?;
-            self.record(question.target, &reply).await;
-            Ok(reply)
-        };
-        let Ok(reply) = timeout_at(end, exchanged).await else {
-            let fair = CONCLUSIVE_TIMEOUT_MIN
-                .max(question.deadline.saturating_duration_since(question.started_at) / 2);
-            return Err(self.timeout_error(end.saturating_duration_since(started), fair, *status));
-        };
-        let reply = reply?;
-        answer::classify(&reply, question.condition, self.source.http.pages, question.missing)
-    }
-
-    async fn exchange(
-        &self,
-        question: RequestSpec<'_>,
-        span_id: u64,
-        end: Instant,
-        status: &mut Option<u16>,
-    ) -> Result<UpstreamReply, AttemptError> {
-        let connections = match &self.transport {
-            Transport::Live(connections) => connections,
-            Transport::Replay(reel) => {
-                let reply =
-                    reel.replay(question.target, question.condition, question.body_limit).await?;
-                if question.memory.take(BODY_COPIES * reply.body.len() as u64).await.is_err() {
-                    return Err(AttemptError::no_memory());
-                }
-                *status = Some(reply.status.as_u16());
-                return Ok(reply);
-            }
-        };
-        let http = connections.current()?;
-        let left = end.saturating_duration_since(Instant::now());
-        let request = request_spec::build_request(
-            &self.source.http.url.origin,
-            &self.headers,
-            question,
-            span_id,
-            left,
-        )?;
-        let client = if question.fresh_connection { &http.unpooled } else { &http.pooled };
-        exchange::exchange(
-            client,
-            &http.floods,
-            request,
-            question.body_limit,
-            question.memory,
-            status,
-        )
-        .await
-    }
-
-    async fn record(&self, target: &PathAndQuery, reply: &UpstreamReply) {
-        let Some(reel) = &self.recorder else { return };
-        if let Err(error) = reel.record(target, reply).await {
-            self.metrics.tape_failures.inc();
-            tracing::warn!(source_name = %self.source.name, %error, "an answer was not recorded");
-        }
-    }
-
-    /// A request had `had` of time, and its answer is not there.
-    fn timeout_error(&self, had: Duration, fair: Duration, status: Option<u16>) -> AttemptError {
-        let whole = self.source.timeout.is_some_and(|timeout| had >= timeout);
-        let bound = if whole { "its timeout" } else { "what the deadline left" };
-        let detail = match status {
-            None => format!("no answer within {} ({bound})", format_duration(had)),
-            Some(status) => format!(
-                "answered {status}, but the body was not whole within {} ({bound})",
-                format_duration(had)
-            ),
-        };
-        let health =
-            if whole || had >= fair { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown };
-        AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
     }
 }
 
-fn breaker_open_error(wait: Duration) -> AttemptError {
-    let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-    let detail = format!(
-        "too many requests failed, so that none is sent for {} more",
-        format_duration(retry_after)
-    );
-    AttemptError {
-        retry_after: Some(retry_after),
-        retry: false,
-        ..AttemptError::inconclusive(Reason::BreakerOpen, detail)
+/// Asks sources that share a transaction, or one source alone: the results in the order of the
+/// requests.
+pub async fn fetch_together(requests: Vec<(&Client, PartRequest<'_>)>) -> Vec<Fetched> {
+    if let [(client, request)] = requests[..]
+        && let (Backend::Http(http), RequestTarget::Url(target)) = (&client.backend, request.target)
+    {
+        let mut attempts = Vec::new();
+        let result = http.fetch(target, request, &mut attempts).await;
+        return vec![Fetched { result: Some(result), attempts }];
     }
+    #[cfg(feature = "postgres")]
+    {
+        let count = requests.len();
+        let members: Vec<_> = requests
+            .into_iter()
+            .filter_map(|(client, request)| Some((client.database()?, request)))
+            .collect();
+        if members.len() == count {
+            return database_client::fetch_group(members).await;
+        }
+        debug_assert!(members.is_empty(), "requests of different kinds are not asked together");
+    }
+    Vec::new()
 }

@@ -22,17 +22,17 @@ use tokio::time::Instant;
 
 use super::attempt_error::AttemptError;
 use super::{Reason, SharedSources};
-use crate::domain::{ServerIdentity, Source};
+use crate::domain::{HttpSource, ServerIdentity, Source};
 use crate::identity::{self, Connector, Identity, TlsOptions};
 
-pub(super) type HttpClient = legacy::Client<Connector, Empty<Bytes>>;
+pub(super) type HyperClient = legacy::Client<Connector, Empty<Bytes>>;
 
 /// A pool of connections.
 #[derive(Debug)]
 pub(super) struct HttpConnections {
-    pub(super) pooled: HttpClient,
+    pub(super) pooled: HyperClient,
     /// Opens a connection for each request.
-    pub(super) unpooled: HttpClient,
+    pub(super) unpooled: HyperClient,
     /// Counts connections and answers that are given up because they brought too little for the
     /// work that they caused.
     pub(super) floods: Counter,
@@ -105,16 +105,16 @@ impl ConnectionPool {
 }
 
 impl SourceConnections {
-    pub(super) fn new(source: &Source, shared: &SharedSources) -> Self {
+    pub(super) fn new(source: &Source, http: &HttpSource, shared: &SharedSources) -> Self {
         let floods = shared.metrics.floods(&source.name);
-        match (source.http.url.origin.scheme_str(), &shared.identity) {
+        match (http.url.origin.scheme_str(), &shared.identity) {
             (Some("http"), _) => {
                 Self::Plain(open_http_connections(Connector::plain(), source.concurrency, floods))
             }
             (_, None) => Self::NoIdentity,
             (_, Some(identity)) => Self::Mutual(Box::new(MutualConnections {
                 identity: identity.clone(),
-                server: source.http.server.clone(),
+                server: http.server.clone(),
                 tls: shared.tls,
                 metrics: shared.identity_metrics.clone(),
                 concurrency: source.concurrency,

@@ -16,11 +16,12 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected, capture_connection};
 use prometheus_client::metrics::counter::Counter;
 
+use super::Reason;
 use super::answer::{self, UpstreamReply};
 use super::attempt_error::{AttemptError, Resend, format_size};
-use super::connections::{H2_HEADERS_MAX, HttpClient};
-use super::{BODY_COPIES, Reason};
-use crate::identity::{ConnectError, ConnectErrorKind, Flooded, TrafficMeter};
+use super::connections::{H2_HEADERS_MAX, HyperClient};
+use super::reserved_body::ReservedBody;
+use crate::identity::{ConnectError, Flooded, TrafficMeter};
 use crate::resources::WorkMemory;
 
 /// The headers of an answer together, names and values, in bytes.
@@ -52,7 +53,7 @@ pub(super) struct BodyLimit {
 /// Sends `request`. `status` is filled as soon as it is known, for a caller that gives up waiting
 /// for the rest.
 pub(super) async fn exchange(
-    client: &HttpClient,
+    client: &HyperClient,
     floods: &Counter,
     mut request: Request<Empty<Bytes>>,
     room: BodyLimit,
@@ -191,7 +192,7 @@ async fn read_body(
     }
     // An announced length is reserved at once: no request waits for more memory with half a body in
     // hand, and the body is not copied as it grows.
-    let mut reserved = ReservedBody { memory, bytes: 0 };
+    let mut reserved = ReservedBody::new(memory);
     reserved.reserve_total(announced.unwrap_or_default()).await?;
     let mut text = Vec::with_capacity(announced.unwrap_or_default());
     while let Some(frame) = body.frame().await {
@@ -252,35 +253,6 @@ fn is_protocol_error(error: &h2::Error) -> bool {
     error.reason() == Some(h2::Reason::PROTOCOL_ERROR)
 }
 
-/// Memory for a body on its way, given back where it does not become a part: for the bytes as they
-/// arrive, and for their copy in the dataset, so that no request waits for the second with the
-/// first in hand.
-struct ReservedBody<'a> {
-    memory: &'a WorkMemory,
-    bytes: usize,
-}
-
-impl ReservedBody<'_> {
-    /// Reserves `bytes` in all.
-    async fn reserve_total(&mut self, bytes: usize) -> Result<(), AttemptError> {
-        let more = bytes.saturating_sub(self.bytes);
-        self.memory.take(BODY_COPIES * more as u64).await.map_err(|_| AttemptError::no_memory())?;
-        self.bytes += more;
-        Ok(())
-    }
-
-    /// It became a body of `bytes`, which stays reserved.
-    fn keep(mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
-
-impl Drop for ReservedBody<'_> {
-    fn drop(&mut self) {
-        self.memory.give_back(BODY_COPIES * self.bytes as u64);
-    }
-}
-
 /// Reads a little of an unwanted body; a longer one costs its connection instead.
 async fn drain_body(mut body: Incoming) {
     let all = async {
@@ -310,11 +282,11 @@ fn no_answer_error(error: &legacy::Error, is_tls: bool) -> AttemptError {
         return flooded_connection_error();
     }
     if let Some(error) = ConnectError::cause_of(error) {
-        return connect_error(error);
+        return AttemptError::from_connect(error);
     }
     let is_closed = find_cause::<hyper::Error>(error).is_some_and(hyper::Error::is_closed);
     if error.is_connect() && is_closed && is_tls {
-        return connect_error(ConnectError::closed_unanswered());
+        return AttemptError::from_connect(ConnectError::closed_unanswered());
     }
     if let Some(fault) = unprocessed_error(error) {
         return fault;
@@ -349,18 +321,6 @@ fn no_answer_error(error: &legacy::Error, is_tls: bool) -> AttemptError {
             "broke the connection off before it answered, expected 200",
         ),
     }
-}
-
-fn connect_error(error: ConnectError) -> AttemptError {
-    let reason = match error.kind {
-        ConnectErrorKind::Connect => Reason::Connect,
-        ConnectErrorKind::Tls | ConnectErrorKind::ClosedUnanswered => Reason::Tls,
-        ConnectErrorKind::NotMutual => Reason::NotMutual,
-    };
-    // A server that closes without a word may have been stopped in just that moment.
-    let retry =
-        matches!(error.kind, ConnectErrorKind::Connect | ConnectErrorKind::ClosedUnanswered);
-    AttemptError { retry, ..AttemptError::of_unhealthy_source(reason, error.detail) }
 }
 
 /// The error of a request that the source has certainly not processed: it was never written, its

@@ -137,12 +137,13 @@ impl SourcesMetrics {
 }
 
 /// All of them, so that each has its handle.
-const REASONS: [Reason; 11] = [
+const REASONS: [Reason; 12] = [
     Reason::Connect,
     Reason::Tls,
     Reason::NotMutual,
     Reason::Timeout,
     Reason::Status,
+    Reason::Rows,
     Reason::TooLarge,
     Reason::NotJson,
     Reason::Incomplete,

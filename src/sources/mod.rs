@@ -1,49 +1,58 @@
 //! One part from one source: the request, its retries and bounds, and the meaning of its answer.
 //!
-//! A [`Client`] belongs to one source and is shared by all collections. [`render()`] makes the
-//! request's target, [`Client::fetch`] sends it: `client` puts together `request_spec` and
-//! `exchange` (one HTTP exchange over `connections`), `answer` (its classification, with `json`,
-//! `link_header` and `pages`), `retry`, and the `breaker` behind `shared_breaker`. A part is a 200
-//! with JSON and no next page; anything else is a [`SourceError`] that names the value found and
-//! the value expected, and never holds data. `collect` decides which part is needed when.
+//! A [`Client`] belongs to one source and is shared by all collections. [`render_target`] makes the
+//! request's target, [`fetch_together`] sends it. For HTTP, `http_client` puts together
+//! `request_spec` and `exchange` (one HTTP exchange over `connections`), `answer` (its
+//! classification, with `json`, `link_header` and `pages`), `retry`, and the `breaker` behind
+//! `shared_breaker`. For databases, `database_client` reads the sources of one URL together, over
+//! the connections of `postgres`. A part is a 200 with JSON and no next page, or what the database
+//! makes of its rows; anything else is a [`SourceError`] that names the value found and the value
+//! expected, and never holds data. `collect` decides which part is needed when.
 
+mod account;
 mod answer;
 mod attempt_error;
 mod breaker;
 mod client;
 mod config;
 mod connections;
+#[cfg(feature = "postgres")]
+mod database_client;
 mod exchange;
+mod http_client;
 mod json;
 mod link_header;
 mod metrics;
 mod outstanding;
 mod pages;
 mod part;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod recording;
 mod render;
 mod request_spec;
+mod reserved_body;
 mod retry;
 mod shared_breaker;
 mod source_error;
 mod trace;
 
+pub use account::ClientState;
 pub use breaker::BreakerState;
-pub use client::{Client, ClientState};
+pub use client::{Client, Fetched, fetch_together};
 pub use config::{RecordingError, SourcesConfig};
 pub(crate) use link_header::has_next_page;
 pub use metrics::SourcesMetrics;
 pub use outstanding::{Outstanding, OutstandingRequest};
 pub use part::{Part, VALIDATOR_BYTES_MAX, Validator};
 pub use recording::Recording;
-pub use render::render;
+pub use render::{RequestTarget, render, render_target};
 pub use source_error::{Reason, SourceError};
 pub use trace::TraceContext;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::PathAndQuery;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -66,10 +75,10 @@ pub struct SharedSources {
 }
 
 /// One request to a source.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct PartRequest<'a> {
-    /// The rendered path and query.
-    pub target: &'a PathAndQuery,
+    /// The rendered target.
+    pub target: &'a RequestTarget,
     /// The part to confirm: its strong `ETag` goes out as `If-None-Match`.
     pub known_part: Option<&'a Part>,
     /// Send `Cache-Control: no-cache` (snapshot rounds, a consumer's `no-cache`).
@@ -92,7 +101,7 @@ pub enum SourceAnswer {
     /// The known part is still current: a 304, or the same bytes again where its validator proves
     /// nothing.
     Unchanged,
-    /// 404, where the file maps it to `not-found`.
+    /// 404 or no row, where the file maps it to `not-found`.
     NotFound,
 }
 

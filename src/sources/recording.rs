@@ -14,8 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::{ETAG, SET_COOKIE};
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::Reason;
@@ -60,7 +59,7 @@ fn create_private_folder(folder: &Path) -> io::Result<()> {
 pub(super) struct Recorder {
     folder: PathBuf,
     source: Arc<str>,
-    origin: String,
+    address: String,
     /// The number of this source's files in the folder.
     files: Arc<AtomicUsize>,
 }
@@ -76,7 +75,7 @@ struct RecordedAnswer {
 }
 
 impl Recorder {
-    pub(super) fn new(folder: &Path, source: &Arc<str>, origin: &Uri) -> Self {
+    pub(super) fn new(folder: &Path, source: &Arc<str>, address: &str) -> Self {
         let prefix = format!("{source}-");
         let is_of_source = |entry: io::Result<fs::DirEntry>| {
             entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
@@ -84,29 +83,24 @@ impl Recorder {
         let found = fs::read_dir(folder).map_or(0, |entries| {
             entries.filter_map(|entry| is_of_source(entry).then_some(())).count()
         });
-        let origin = origin.to_string().trim_end_matches('/').to_owned();
         Self {
             folder: folder.to_owned(),
             source: Arc::clone(source),
-            origin,
+            address: address.to_owned(),
             files: Arc::new(AtomicUsize::new(found)),
         }
     }
 
     /// Writes an answer. A 304 is not written: the part that it confirms was written when it
     /// arrived.
-    pub(super) async fn record(
-        &self,
-        target: &PathAndQuery,
-        reply: &UpstreamReply,
-    ) -> io::Result<()> {
+    pub(super) async fn record(&self, target: &str, reply: &UpstreamReply) -> io::Result<()> {
         if reply.status == StatusCode::NOT_MODIFIED {
             return Ok(());
         }
         let path = self.path(target);
         let recording = RecordedAnswer {
             source: self.source.to_string(),
-            url: format!("{}{target}", self.origin),
+            url: format!("{}{target}", self.address),
             status: reply.status.as_u16(),
             headers: recordable_headers(&reply.headers),
             body: String::from_utf8(reply.body.to_vec()).unwrap_or_default(),
@@ -120,7 +114,7 @@ impl Recorder {
     /// The recorded answer, or a 304 where it still has the `ETag` of the condition.
     pub(super) async fn replay(
         &self,
-        target: &PathAndQuery,
+        target: &str,
         condition: Option<&HeaderValue>,
         room: BodyLimit,
     ) -> Result<UpstreamReply, AttemptError> {
@@ -158,8 +152,8 @@ impl Recorder {
         Ok(UpstreamReply { status, headers, body: recording.body.into() })
     }
 
-    fn path(&self, target: &PathAndQuery) -> PathBuf {
-        let hash = digest(&SHA256, format!("{}{target}", self.origin).as_bytes());
+    fn path(&self, target: &str) -> PathBuf {
+        let hash = digest(&SHA256, format!("{}{target}", self.address).as_bytes());
         let short =
             hash.as_ref().iter().take(16).fold(0_u128, |all, byte| all << 8 | u128::from(*byte));
         self.folder.join(format!("{}-{short:032x}.json", self.source))
@@ -221,27 +215,26 @@ mod tests {
     #[tokio::test]
     async fn a_full_folder_takes_what_it_holds_already_and_nothing_new() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
-        let old = PathAndQuery::from_static("/old");
-        let new = PathAndQuery::from_static("/new");
-        reel.record(&old, &reply(200)).await.unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
+        let old = "/old";
+        let new = "/new";
+        reel.record(old, &reply(200)).await.unwrap();
         reel.files.store(FILES_MAX, Ordering::Relaxed);
-        reel.record(&old, &reply(404)).await.unwrap();
+        reel.record(old, &reply(404)).await.unwrap();
         assert!(
-            reel.record(&new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
+            reel.record(new, &reply(200)).await.unwrap_err().to_string().contains("10000 answers")
         );
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
-        let again =
-            Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
+        let again = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
         assert_eq!(again.files.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn a_304_does_not_take_the_place_of_what_it_confirms() {
         let folder = tempfile::tempdir().unwrap();
-        let reel = Recorder::new(folder.path(), &"orders".into(), &Uri::from_static("https://a.b"));
-        let target = PathAndQuery::from_static("/");
-        reel.record(&target, &reply(304)).await.unwrap();
+        let reel = Recorder::new(folder.path(), &"orders".into(), "https://a.b");
+        let target = "/";
+        reel.record(target, &reply(304)).await.unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

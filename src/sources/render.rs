@@ -1,6 +1,7 @@
-//! From a URL template to a request target: no value can leave its path segment or its query value.
+//! From the references of a source to the target of one request: a URL's, or the values of a
+//! statement.
 //!
-//! Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value
+//! In a URL no value can leave its path segment or its query value. Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value
 //! that is no scalar is refused, and one that could lead elsewhere once a proxy has decoded it; so
 //! is a target longer than [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
 
@@ -12,12 +13,57 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{Part, Reason, SourceError};
-use crate::domain::{SourceIndex, UrlPiece, UrlTemplate, check_value, encode_value, has_dot_part};
+use crate::domain::{
+    Reference, Source, SourceIndex, SourceKind, UrlPiece, UrlTemplate, check_value, encode_value,
+    has_dot_part,
+};
 
 /// The longest request target, in bytes: common servers accept at least as much.
 const TARGET_MAX: usize = 8_000;
 
-/// Renders a request target: percent-encodes the key and the referenced scalars so that none can
+/// The target of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestTarget {
+    /// The path and query of a URL.
+    Url(PathAndQuery),
+    /// The values of a statement's parameters, in their order.
+    Values(Vec<String>),
+}
+
+impl RequestTarget {
+    /// The path and query, if it is a URL's.
+    pub fn as_url(&self) -> Option<&PathAndQuery> {
+        match self {
+            Self::Url(target) => Some(target),
+            Self::Values(_) => None,
+        }
+    }
+}
+
+/// Renders the target of a request to `source`.
+///
+/// `part` returns a source's name and, if it has one, its part.
+pub fn render_target<'p>(
+    source: &Source,
+    key: &str,
+    part: impl Fn(SourceIndex) -> (&'p str, Option<&'p Part>),
+) -> Result<RequestTarget, SourceError> {
+    match &source.kind {
+        SourceKind::Http(http) => {
+            render(&source.name, &http.url, key, part).map(RequestTarget::Url)
+        }
+        SourceKind::Postgres(postgres) => {
+            let values = Values { source: &source.name, key, place: "the statement", part };
+            let parameters = postgres.query.parameters.iter();
+            parameters
+                .map(|it| values.bound(it))
+                .collect::<Result<_, _>>()
+                .map(RequestTarget::Values)
+        }
+    }
+}
+
+/// Renders a URL's target: percent-encodes the key and the referenced scalars so that none can
 /// leave its place.
 ///
 /// `part` returns a source's name and, if it has one, its part. `source` is the source whose target
@@ -28,46 +74,93 @@ pub fn render<'p>(
     key: &str,
     part: impl Fn(SourceIndex) -> (&'p str, Option<&'p Part>),
 ) -> Result<PathAndQuery, SourceError> {
-    let failure = |detail| {
-        let reason = Reason::MissingReference;
-        SourceError { source_name: source.into(), reason, detail, retry: false, retry_after: None }
-    };
-    let refused = |reference: &str, found: &str| {
-        failure(format!("`{{{reference}}}` {found}, the URL needs a string, a number or a boolean"))
-    };
-    let unsafe_value = |reference: &str, found: &str| {
-        failure(format!("`{{{reference}}}` {found}, which cannot go into a URL"))
-    };
+    let values = Values { source, key, place: "the URL", part };
     let mut target = String::new();
     for piece in &template.pieces {
         match piece {
             UrlPiece::Literal(text) => target.push_str(text),
-            UrlPiece::Key => {
-                append_encoded(&mut target, key).map_err(|found| unsafe_value("key", found))?;
-            }
-            UrlPiece::Part { source: needed, path } => {
-                let (name, part) = part(*needed);
-                let reference = || format!("{name}.{}", path.join("."));
-                let value = part
-                    .ok_or("has no part to come from")
-                    .and_then(|part| find_scalar(&part.json, path));
-                let value = value.map_err(|found| refused(&reference(), found))?;
+            UrlPiece::Reference(reference) => {
+                let value = values.find(reference)?;
                 append_encoded(&mut target, &value)
-                    .map_err(|found| unsafe_value(&reference(), found))?;
+                    .map_err(|found| values.unfit(reference, found, "cannot go into a URL"))?;
             }
         }
     }
     if joins_to_dot_part(&target) {
         let detail =
             "a value and what stands beside it in the URL's path make a part that is `.` or `..`";
-        return Err(failure(detail.to_owned()));
+        return Err(values.failure(detail.to_owned()));
     }
     let too_long = target.len() > TARGET_MAX;
     match PathAndQuery::try_from(target) {
         Ok(target) if !too_long => Ok(target),
-        _ => Err(failure(format!(
+        _ => Err(values.failure(format!(
             "the URL would be longer than {TARGET_MAX} bytes, or one that cannot be sent"
         ))),
+    }
+}
+
+/// The values of references.
+struct Values<'v, F> {
+    /// The source whose target is rendered, for errors.
+    source: &'v str,
+    key: &'v str,
+    /// Where the values go, in words.
+    place: &'v str,
+    part: F,
+}
+
+impl<'v, 'p: 'v, F: Fn(SourceIndex) -> (&'p str, Option<&'p Part>)> Values<'v, F> {
+    /// The text that a reference stands for.
+    fn find(&self, reference: &Reference) -> Result<Cow<'v, str>, SourceError> {
+        let Reference::Part { source, path } = reference else { return Ok(self.key.into()) };
+        let (_, part) = (self.part)(*source);
+        let value =
+            part.ok_or("has no part to come from").and_then(|part| find_scalar(&part.json, path));
+        value.map_err(|found| {
+            let name = self.name(reference);
+            let place = self.place;
+            self.failure(format!(
+                "`{{{name}}}` {found}, {place} needs a string, a number or a boolean"
+            ))
+        })
+    }
+
+    /// The same as a bound value of a statement, which may be any text but one with a NUL.
+    fn bound(&self, reference: &Reference) -> Result<String, SourceError> {
+        const FIT: &str = "cannot be a bound value";
+        let value = self.find(reference)?;
+        if value.contains('\0') {
+            return Err(self.unfit(reference, "holds a NUL", FIT));
+        }
+        if value.len() > TARGET_MAX {
+            return Err(self.unfit(reference, "is longer than 8000 bytes", FIT));
+        }
+        Ok(value.into_owned())
+    }
+
+    fn name(&self, reference: &Reference) -> String {
+        match reference {
+            Reference::Key => "key".to_owned(),
+            Reference::Part { source, path } => {
+                format!("{}.{}", (self.part)(*source).0, path.join("."))
+            }
+        }
+    }
+
+    fn unfit(&self, reference: &Reference, found: &str, consequence: &str) -> SourceError {
+        self.failure(format!("`{{{}}}` {found}, which {consequence}", self.name(reference)))
+    }
+
+    fn failure(&self, detail: String) -> SourceError {
+        let reason = Reason::MissingReference;
+        SourceError {
+            source_name: self.source.into(),
+            reason,
+            detail,
+            retry: false,
+            retry_after: None,
+        }
     }
 }
 
@@ -169,10 +262,8 @@ mod tests {
     }
 
     fn reference(path: &[&str]) -> UrlPiece {
-        UrlPiece::Part {
-            source: SourceIndex(0),
-            path: path.iter().map(ToString::to_string).collect(),
-        }
+        let path = path.iter().map(ToString::to_string).collect();
+        UrlPiece::Reference(Reference::Part { source: SourceIndex(0), path })
     }
 
     fn rendered(pieces: Vec<UrlPiece>, key: &str, json: Option<&str>) -> Result<String, String> {
@@ -192,7 +283,12 @@ mod tests {
     #[test]
     fn a_key_is_encoded_to_the_unreserved() {
         let target = rendered(
-            vec![literal("/c/"), UrlPiece::Key, literal("/o?q="), UrlPiece::Key],
+            vec![
+                literal("/c/"),
+                UrlPiece::Reference(Reference::Key),
+                literal("/o?q="),
+                UrlPiece::Reference(Reference::Key),
+            ],
             "a/b?é&=%2f+~ ;",
             None,
         );
@@ -249,12 +345,16 @@ mod tests {
     #[test]
     fn a_key_that_could_move_in_the_path_is_refused() {
         for key in ["", ".", "..", "../admin", "a\\..", "a/./b", "a\n"] {
-            let detail = rendered(vec![literal("/c/"), UrlPiece::Key], key, None).unwrap_err();
+            let detail =
+                rendered(vec![literal("/c/"), UrlPiece::Reference(Reference::Key)], key, None)
+                    .unwrap_err();
             assert!(
                 detail.starts_with("`{key}` ") && detail.ends_with("which cannot go into a URL"),
                 "{detail}"
             );
-            let detail = rendered(vec![literal("/c?q="), UrlPiece::Key], key, None).unwrap_err();
+            let detail =
+                rendered(vec![literal("/c?q="), UrlPiece::Reference(Reference::Key)], key, None)
+                    .unwrap_err();
             assert!(detail.starts_with("`{key}` "), "in a query value too: {detail}");
             let json = serde_json::json!({"a": key}).to_string();
             let detail =
@@ -271,8 +371,12 @@ mod tests {
             ("/c/", "..", "x/"),
             ("/c/a/", ".?q=1", "x/.y/"),
         ] {
-            let detail = rendered(vec![literal(before), UrlPiece::Key, literal(after)], key, None)
-                .unwrap_err();
+            let detail = rendered(
+                vec![literal(before), UrlPiece::Reference(Reference::Key), literal(after)],
+                key,
+                None,
+            )
+            .unwrap_err();
             assert!(detail.contains("what stands beside it"), "{detail}");
         }
         let json = r#"{"a":"x/","b":"."}"#;
@@ -287,10 +391,14 @@ mod tests {
             );
         }
         assert_eq!(
-            rendered(vec![literal("/..a?q=.."), UrlPiece::Key], "/x", None).unwrap(),
+            rendered(vec![literal("/..a?q=.."), UrlPiece::Reference(Reference::Key)], "/x", None)
+                .unwrap(),
             "/..a?q=..%2Fx"
         );
-        assert_eq!(rendered(vec![literal("/"), UrlPiece::Key], "...", None).unwrap(), "/...");
+        assert_eq!(
+            rendered(vec![literal("/"), UrlPiece::Reference(Reference::Key)], "...", None).unwrap(),
+            "/..."
+        );
     }
 
     #[test]

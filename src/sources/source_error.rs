@@ -23,7 +23,7 @@ pub struct SourceError {
 /// The reasons that a problem names (`src/serve/problems.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// No TCP connection.
+    /// No TCP connection, or the database took none.
     Connect,
     /// TLS failed, or the wrong identity.
     Tls,
@@ -31,18 +31,24 @@ pub enum Reason {
     NotMutual,
     /// The source's timeout or the deadline passed.
     Timeout,
-    /// A status that is not a 200, or no valid HTTP answer.
+    /// A status that is not a 200, no valid HTTP answer, or a database's error.
     Status,
     /// The body or the headers passed their bound.
     TooLarge,
+    /// Another number of rows than `rows: one` allows.
+    Rows,
     /// Not JSON: content type, encoding, syntax, depth.
     NotJson,
     /// 204, 206, a redirect, a next page, or a body that ended early.
     Incomplete,
-    /// A value that the URL needs is missing or no scalar.
+    /// A value that the URL or the statement needs is missing, no scalar, or of another type than
+    /// the database compares it with.
     MissingReference,
     /// The circuit breaker is open.
     BreakerOpen,
+    /// The key is of another type than the database compares it with. No failure of the source's:
+    /// the consumer's problem is `bad-key`, and no consumer reads this word as a reason.
+    BadKey,
     /// It changed in every round of a snapshot.
     Changed,
     /// There was no memory for its answer. No failure of the source's: the collection is
@@ -50,7 +56,25 @@ pub enum Reason {
     NoMemory,
 }
 
+impl SourceError {
+    /// The error of a source that was not asked because another one failed.
+    pub(super) fn unreached(source: &Arc<str>) -> Self {
+        Self {
+            source_name: Arc::clone(source),
+            reason: Reason::Timeout,
+            detail: "was not reached".to_owned(),
+            retry: false,
+            retry_after: None,
+        }
+    }
+}
+
 impl Reason {
+    /// Whether it is a failure of the source: not our lack of memory, nor the caller's key.
+    pub(super) fn is_of_source(self) -> bool {
+        !matches!(self, Self::NoMemory | Self::BadKey)
+    }
+
     /// The word in `failed[].reason` and in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,11 +83,13 @@ impl Reason {
             Self::NotMutual => "not-mutual",
             Self::Timeout => "timeout",
             Self::Status => "status",
+            Self::Rows => "rows",
             Self::TooLarge => "too-large",
             Self::NotJson => "not-json",
             Self::Incomplete => "incomplete",
             Self::MissingReference => "missing-reference",
             Self::BreakerOpen => "breaker-open",
+            Self::BadKey => "bad-key",
             Self::Changed => "changed",
             Self::NoMemory => "no-memory",
         }

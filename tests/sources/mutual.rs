@@ -16,7 +16,7 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 
 use super::{
-    Setup, TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong,
+    Setup, TestRequest, default_request, fetch, fetch_error, http, known_part, part, setup, strong,
 };
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::upstream::{Reply, Upstream};
@@ -179,7 +179,10 @@ async fn a_server_that_is_not_mutual_or_another_gets_no_request_and_no_second_ch
     let server = ServerIdentity::Spiffe("spiffe://shop.example/ns/shop/sa/orders".into());
     let client = world
         .setup(&other)
-        .with(|source| (source.retries, source.http.server) = (3, server))
+        .with(|source| {
+            source.retries = 3;
+            http(source).server = server;
+        })
         .client();
     let (answer, attempts) = default_request().of(&client, "/secret").await;
     let failure = answer.unwrap_err();

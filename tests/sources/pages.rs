@@ -5,21 +5,25 @@ use std::num::NonZeroU32;
 use bfb::domain::Pages;
 use bfb::sources::{Client, Reason, SourceAnswer, Validator};
 
-use super::{TestRequest, default_request, fetch, fetch_error, known_part, part, setup, strong};
+use super::{
+    TestRequest, default_request, fetch, fetch_error, http, known_part, part, setup, strong,
+};
 use crate::support::upstream::{Reply, Upstream};
 
 #[tokio::test]
 async fn the_first_page_is_the_part_where_the_file_says_so() {
     let upstream = Upstream::plain().await;
     upstream.answers("/", [Reply::json("[1]").etag("\"a\"").header("link", "</2>; rel=next")]);
-    let client = setup(upstream.origin()).with(|source| source.http.pages = Pages::First).client();
+    let client = setup(upstream.origin()).with(|source| http(source).pages = Pages::First).client();
     assert_eq!(part(fetch(&client, "/").await.unwrap()), known_part("[1]", strong("\"a\"")));
     assert_eq!(upstream.received().len(), 1);
 }
 
 fn follow(upstream: &Upstream) -> Client {
     let max_pages = NonZeroU32::new(3).unwrap();
-    setup(upstream.origin()).with(|source| source.http.pages = Pages::Follow { max_pages }).client()
+    setup(upstream.origin())
+        .with(|source| http(source).pages = Pages::Follow { max_pages })
+        .client()
 }
 
 #[tokio::test]

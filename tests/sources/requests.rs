@@ -7,7 +7,7 @@ use std::time::Duration;
 use bfb::sources::TraceContext;
 use http::HeaderValue;
 
-use super::{TestRequest, default_request, fetch, part, setup};
+use super::{TestRequest, default_request, fetch, http, part, setup};
 use crate::support::upstream::{Reply, Upstream};
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn a_request_says_who_asks_for_what_until_when() {
     upstream.answers("/customers/42", [Reply::json("{}")]);
     let client = setup(upstream.origin())
         .with(|source| {
-            source.http.headers.insert("accept-language", HeaderValue::from_static("en"));
+            http(source).headers.insert("accept-language", HeaderValue::from_static("en"));
             source.timeout = Some(Duration::from_mins(1));
         })
         .client();
@@ -46,11 +46,9 @@ async fn the_file_may_choose_another_accept_but_no_encoding() {
     upstream.answers("/", [Reply::json("1").typed("application/vnd.shop+json")]);
     let client = setup(upstream.origin())
         .with(|source| {
-            source
-                .http
-                .headers
-                .insert("accept", HeaderValue::from_static("application/vnd.shop+json"));
-            source.http.headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
+            let accept = HeaderValue::from_static("application/vnd.shop+json");
+            http(source).headers.insert("accept", accept);
+            http(source).headers.insert("accept-encoding", HeaderValue::from_static("gzip"));
         })
         .client();
     part(fetch(&client, "/").await.unwrap());

@@ -44,8 +44,21 @@ impl DomainFile {
     }
 
     /// The same for any URL.
-    pub(crate) fn source_at(mut self, name: &str, url: &str, lines: &[&str]) -> Self {
-        writeln!(self.sources, "  {name}:\n    url: '{url}'").unwrap();
+    pub(crate) fn source_at(self, name: &str, url: &str, lines: &[&str]) -> Self {
+        let url = format!("url: '{url}'");
+        self.source_of(name, &[&[url.as_str()], lines].concat())
+    }
+
+    /// A source in a PostgreSQL database of this URL.
+    pub(crate) fn postgres(self, name: &str, url: &str, query: &str, lines: &[&str]) -> Self {
+        let url = format!("postgres: {url}");
+        let query = format!("query: |\n      {}", query.replace('\n', "\n      "));
+        self.source_of(name, &[&[url.as_str(), query.as_str()], lines].concat())
+    }
+
+    /// A source of any kind.
+    pub(crate) fn source_of(mut self, name: &str, lines: &[&str]) -> Self {
+        writeln!(self.sources, "  {name}:").unwrap();
         for line in lines {
             writeln!(self.sources, "    {line}").unwrap();
         }

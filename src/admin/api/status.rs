@@ -115,9 +115,11 @@ pub struct NotKeptStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SourceStatus {
+    /// How far its connection is proven: `proven`, `unproven` or `no`.
+    pub mutual: Option<String>,
     /// Its name.
     pub name: Option<String>,
-    /// The origin of its URL.
+    /// The origin of its URL, or its database, without credentials.
     pub origin: Option<String>,
     /// The identity that its server must prove.
     pub server: Option<String>,

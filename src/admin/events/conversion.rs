@@ -185,6 +185,14 @@ fn failed_collection(error: &CollectError) -> FailedCollection {
             };
             FailedCollection { failed: vec![failed], ..FailedCollection::default() }
         }
+        CollectError::BadKey { source_name, detail } => {
+            let failed = SourceFailure {
+                detail: Some(detail.clone()),
+                reason: "bad-key".to_owned(),
+                source: source_name.to_string(),
+            };
+            FailedCollection { failed: vec![failed], ..FailedCollection::default() }
+        }
         CollectError::Failed { failures, deadline_passed } => {
             let failures = failures.iter().map(|failure| SourceFailure {
                 detail: Some(failure.detail.clone()),

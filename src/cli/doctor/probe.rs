@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use http::uri::PathAndQuery;
 
 pub(super) use answer::{AnswerFacts, AnswerProbe, EtagStrength};
 pub(super) use connection::{
@@ -20,7 +19,7 @@ pub(super) use context::DoctorContext;
 
 use crate::bus::examine::{self, Examination};
 use crate::domain::{Domain, Domains, Source, SourceIndex, check_value};
-use crate::sources::{self, Part};
+use crate::sources::{self, Part, RequestTarget};
 
 /// How many sources are looked at at once.
 const PROBES_AT_ONCE: usize = 8;
@@ -148,7 +147,7 @@ impl DomainProbe<'_> {
         }
     }
 
-    fn target(&self, source: &Source, key: &str) -> Result<PathAndQuery, AnswerProbe> {
+    fn target(&self, source: &Source, key: &str) -> Result<RequestTarget, AnswerProbe> {
         let part_of = |index: SourceIndex| {
             let needed = &self.sources[index.0];
             (&*needed.source.name, needed.part.as_ref())
@@ -158,7 +157,7 @@ impl DomainProbe<'_> {
         if let Some((name, _)) = without_part {
             return Err(AnswerProbe::NotAsked { needed: name.to_owned() });
         }
-        sources::render(&source.name, &source.http.url, key, part_of)
+        sources::render_target(source, key, part_of)
             .map_err(|error| AnswerProbe::Failed { error, has_next_page: false })
     }
 }

@@ -78,15 +78,14 @@ impl DomainReport {
 impl SourceReport {
     fn of(domain: &DomainProbe<'_>, probe: &SourceProbe<'_>, now: SystemTime) -> Self {
         let source = probe.source;
-        let origin = source.http.url.origin.to_string();
         let answer = match &probe.answer {
             Some(AnswerProbe::Answered(facts)) => Some(facts.clone()),
             _ => None,
         };
         Self {
             name: source.name.to_string(),
-            origin: origin.trim_end_matches('/').to_owned(),
-            server: source.http.server.to_string(),
+            origin: source.address(),
+            server: source.server().map_or_else(|| "-".to_owned(), ToString::to_string),
             connection: ConnectionReport::of(&probe.connection),
             answer,
             findings: findings::source_findings(domain, probe, now),

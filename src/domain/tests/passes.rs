@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::*;
 
+fn http(source: &Source) -> &HttpSource {
+    source.http().unwrap()
+}
+
 #[test]
 fn the_example_of_the_design_is_read_as_it_is_meant() {
     let domain = good(EXAMPLE);
@@ -13,37 +17,24 @@ fn the_example_of_the_design_is_read_as_it_is_meant() {
     let [profile, favorites, orders] = &domain.sources[..] else { panic!() };
     assert_eq!(profile.missing, Missing::NotFound);
     assert_eq!(
-        profile.http.server,
+        http(profile).server,
         ServerIdentity::Spiffe("spiffe://shop.example/ns/crm/sa/profile".into())
     );
     assert_eq!(favorites.missing, Missing::Value("[]".into()));
-    assert_eq!(favorites.http.server, ServerIdentity::Dns("favorites.shop".into()));
-    assert_eq!(favorites.http.headers["accept-language"], "en");
+    assert_eq!(http(favorites).server, ServerIdentity::Dns("favorites.shop".into()));
+    assert_eq!(http(favorites).headers["accept-language"], "en");
     assert_eq!(orders.needs, [SourceIndex(0)]);
     assert_eq!((orders.timeout, orders.retries), (Some(Duration::from_millis(400)), 2));
     let path = vec!["account_id".to_owned()];
     let pieces = [
         UrlPiece::Literal("/accounts/".into()),
-        UrlPiece::Part { source: SourceIndex(0), path },
+        UrlPiece::Reference(Reference::Part { source: SourceIndex(0), path }),
         UrlPiece::Literal("/orders".into()),
     ];
-    assert_eq!(orders.http.url.pieces, pieces);
-    assert_eq!(orders.http.url.origin, "https://orders.shop:8443/");
+    assert_eq!(http(orders).url.pieces, pieces);
+    assert_eq!(http(orders).url.origin, "https://orders.shop:8443/");
     assert_eq!(domain.version("v1").unwrap().successor.as_deref(), Some("v2"));
     assert_eq!(domain.version("v2").unwrap().path.before, "/v2/customers/");
-}
-
-#[test]
-fn the_databases_of_the_design_are_known_but_not_yet_there() {
-    let loyalty = "  loyalty:
-    postgres: ${N}               # a database view as a source
-    query: select tier, points from customer_loyalty where customer_id = $key
-    missing: null
-atomicity:";
-    let text = EXAMPLE.replace("atomicity:", loyalty);
-    let problems = parse(Path::new("customer.yaml"), &text, world()).unwrap_err();
-    assert_eq!(problems.len(), 1, "{}", render(&problems, false));
-    assert_eq!(problems[0].message, "a `postgres` source is not yet in this build");
 }
 
 #[test]
@@ -99,8 +90,8 @@ fn the_environment_is_put_in_before_a_value_is_typed() {
     let domain = good(&text);
     assert_eq!(domain.sources[2].concurrency.get(), 7);
     assert_eq!(domain.sources[2].retries, 4);
-    assert_eq!(domain.sources[0].http.url.origin, "https://profile.crm:8443/");
-    assert_eq!(domain.sources[1].http.headers["accept-language"], "s3cret ${N} x");
+    assert_eq!(http(&domain.sources[0]).url.origin, "https://profile.crm:8443/");
+    assert_eq!(http(&domain.sources[1]).headers["accept-language"], "s3cret ${N} x");
 }
 
 #[test]
@@ -163,7 +154,7 @@ fn with_token(header: &str, token: &str) -> Domain {
 fn a_new_token_is_no_new_plan_but_another_header_or_another_text_around_it_is() {
     let bearer = "authorization: 'Bearer ${TOKEN}'";
     let first = with_token(bearer, "s3cret-1");
-    assert_eq!(first.sources[1].http.headers["authorization"], "Bearer s3cret-1");
+    assert_eq!(http(&first.sources[1]).headers["authorization"], "Bearer s3cret-1");
     let second = with_token(bearer, "s3cret-2");
     assert_eq!(
         second.plan, first.plan,

@@ -71,9 +71,10 @@ fn part_findings(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Vec<F
         );
         findings.push(warning.hint("may its data be kept? where not, `cache: {ttl: 0s}`"));
     }
+    let pages = source.http().map(|http| http.pages);
     // One source alone is a snapshot as it is.
     if matches!(domain.atomicity, Atomicity::Snapshot { .. }) && domain.sources.len() > 1 {
-        findings.extend(if matches!(source.http.pages, Pages::Follow { .. }) {
+        findings.extend(if matches!(pages, Some(Pages::Follow { .. })) {
             let observation =
                 "its pages are followed, so it is read again in each round and compared";
             vec![Finding::note("followed-pages", observation)]
@@ -81,7 +82,7 @@ fn part_findings(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Vec<F
             snapshot_findings(facts)
         });
     }
-    if facts.next_page && source.http.pages == Pages::First {
+    if facts.next_page && pages == Some(Pages::First) {
         findings.push(Finding::note(
             "first-page",
             "has a next page, which is left out (`pages: first`)",

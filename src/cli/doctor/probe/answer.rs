@@ -20,12 +20,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::super::units::ms;
 use super::context::DoctorContext;
-use crate::domain::{Pages, Source};
+use crate::domain::{HttpSource, Pages, Source};
 use crate::identity::{Connector, IdentityMetrics};
 use crate::resources::WorkMemory;
 use crate::sources::{
-    self, Attempt, Client, Outstanding, Part, PartRequest, Reason, SourceAnswer, SourceError,
-    TraceContext,
+    self, Attempt, Client, Outstanding, Part, PartRequest, Reason, RequestTarget, SourceAnswer,
+    SourceError, TraceContext,
 };
 
 /// How many warm answers are timed.
@@ -91,7 +91,7 @@ pub(in super::super) enum AnswerProbe {
 /// Asks `source` for `target`, as a sidecar would, but once; then, where a 200 came, looks at it.
 pub(super) async fn probe_answer(
     source: &Source,
-    target: &PathAndQuery,
+    target: &RequestTarget,
     context: &DoctorContext,
 ) -> (AnswerProbe, Option<Part>) {
     let client = Client::new(Source { retries: 0, ..source.clone() }, &context.shared);
@@ -108,20 +108,24 @@ pub(super) async fn probe_answer(
         memory: &memory,
         outstanding: &outstanding,
     };
+    let answers = AnswerClient::new(source, target, context);
     let part = match client.fetch(ask, &mut attempts).await {
         Ok(SourceAnswer::Part(part)) => Some(part),
         Ok(SourceAnswer::NotFound | SourceAnswer::Unchanged) => None,
         Err(error) => {
-            let may_have_pages =
-                error.reason == Reason::Incomplete && source.http.pages == Pages::Refuse;
-            let has_next_page =
-                may_have_pages && AnswerClient::new(source, target, context).has_next_page().await;
+            let may_have_pages = error.reason == Reason::Incomplete
+                && answers.as_ref().is_some_and(|it| it.http_source.pages == Pages::Refuse);
+            let has_next_page = match &answers {
+                Some(answers) if may_have_pages => answers.has_next_page().await,
+                _ => false,
+            };
             return (AnswerProbe::Failed { error, has_next_page }, None);
         }
     };
     let answered = attempts.first().filter(|attempt| attempt.status == Some(200));
     let Some(first) = answered else { return (AnswerProbe::NotFound, part) };
-    let facts = AnswerClient::new(source, target, context).probe(first).await;
+    let Some(answers) = answers else { return (AnswerProbe::NotFound, part) };
+    let facts = answers.probe(first).await;
     (facts.map_or(AnswerProbe::Unsteady, AnswerProbe::Answered), part)
 }
 
@@ -129,6 +133,7 @@ pub(super) async fn probe_answer(
 struct AnswerClient<'a> {
     http: legacy::Client<Connector, Empty<Bytes>>,
     source: &'a Source,
+    http_source: &'a HttpSource,
     target: &'a PathAndQuery,
     limit: Duration,
 }
@@ -142,10 +147,13 @@ struct AnswerHead {
 }
 
 impl<'a> AnswerClient<'a> {
-    fn new(source: &'a Source, target: &'a PathAndQuery, context: &DoctorContext) -> Self {
-        let server = source.http.server.clone();
+    /// `None`: the source is a database.
+    fn new(source: &'a Source, target: &'a RequestTarget, context: &DoctorContext) -> Option<Self> {
+        let http_source = source.http()?;
+        let target = target.as_url()?;
+        let server = http_source.server.clone();
         let connector = match &context.identity {
-            Some(identity) if source.http.url.origin.scheme_str() == Some("https") => {
+            Some(identity) if http_source.url.origin.scheme_str() == Some("https") => {
                 Connector::mutual(identity.clone(), server, context.tls, IdentityMetrics::default())
             }
             _ => Connector::plain(),
@@ -153,7 +161,7 @@ impl<'a> AnswerClient<'a> {
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { http, source, target, limit: context.timeout }
+        Some(Self { http, source, http_source, target, limit: context.timeout })
     }
 
     async fn has_next_page(&self) -> bool {
@@ -204,7 +212,7 @@ impl<'a> AnswerClient<'a> {
     }
 
     fn request(&self, condition: Option<&HeaderValue>) -> Option<Request<Empty<Bytes>>> {
-        let mut uri = self.source.http.url.origin.clone().into_parts();
+        let mut uri = self.http_source.url.origin.clone().into_parts();
         uri.path_and_query = Some(self.target.clone());
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = Uri::from_parts(uri).ok()?;
@@ -214,7 +222,7 @@ impl<'a> AnswerClient<'a> {
             http::header::USER_AGENT,
             HeaderValue::from_static(concat!("bfb/", env!("CARGO_PKG_VERSION"))),
         );
-        headers.extend(self.source.http.headers.clone());
+        headers.extend(self.http_source.headers.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.extend(condition.map(|tag| (IF_NONE_MATCH, tag.clone())));

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use tower_service::Service as _;
 
 use super::context::DoctorContext;
-use crate::domain::Source;
+use crate::domain::{Mutuality, ServerIdentity, Source, SourceKind};
 use crate::identity::{
     ConnectError, ConnectErrorKind, Connector, Identity, IdentityMetrics, Inspection,
     MutualityProof, ProbeRefusal, inspect, probe_without_certificate,
@@ -86,33 +86,55 @@ impl ConnectionProbe {
 
 /// Looks at `source`'s server.
 pub(super) async fn probe_connection(source: &Source, context: &DoctorContext) -> ConnectionProbe {
-    let uri = &source.http.url.origin;
-    match &context.identity {
-        Some(identity) if uri.scheme_str() == Some("https") => {
-            probe_mutual(source, identity, context).await
+    let (origin, server, is_tls) = match &source.kind {
+        SourceKind::Http(http) => {
+            let is_tls = http.url.origin.scheme_str() == Some("https");
+            (Some(http.url.origin.clone()), Some(&http.server), is_tls)
         }
-        _ => probe_plain(uri, context).await,
+        SourceKind::Postgres(postgres) => {
+            let server = postgres.database.server.as_ref();
+            (postgres.database.origin(), server, server.is_some())
+        }
+    };
+    let Some(uri) = origin else {
+        return ConnectionProbe::Unreachable("its URL cannot be put together".to_owned());
+    };
+    match (&context.identity, server) {
+        (Some(identity), Some(server)) if is_tls => {
+            probe_mutual(source, &uri, server, identity, context).await
+        }
+        _ => probe_plain(&uri, context).await,
     }
 }
 
 async fn probe_mutual(
     source: &Source,
+    uri: &Uri,
+    server: &ServerIdentity,
     identity: &Arc<Identity>,
     context: &DoctorContext,
 ) -> ConnectionProbe {
-    let uri = &source.http.url.origin;
-    let server = &source.http.server;
     let tls = context.tls;
+    let is_request_demanded = source.mutual() == Mutuality::Proven;
     // This handshake comes first and alone, so that no other one is in its latency.
-    let inspection = match timeout(context.timeout, inspect(uri, identity, server, tls)).await {
-        Ok(Ok(inspection)) => inspection,
-        Ok(Err(error)) => return ConnectionProbe::Unreachable(error.detail),
-        Err(_) => return ConnectionProbe::TimedOut(context.timeout),
+    let inspection =
+        match timeout(context.timeout, inspect(uri, identity, server, is_request_demanded, tls))
+            .await
+        {
+            Ok(Ok(inspection)) => inspection,
+            Ok(Err(error)) => return ConnectionProbe::Unreachable(error.detail),
+            Err(_) => return ConnectionProbe::TimedOut(context.timeout),
+        };
+    let (identity, metrics) = (Arc::clone(identity), IdentityMetrics::default());
+    let connector = match &source.kind {
+        SourceKind::Http(_) => Connector::mutual(identity.clone(), server.clone(), tls, metrics),
+        SourceKind::Postgres(_) => {
+            let server = server.clone();
+            Connector::postgres(identity.clone(), server, is_request_demanded, tls, metrics)
+        }
     };
-    let connector =
-        Connector::mutual(identity.clone(), server.clone(), tls, IdentityMetrics::default());
     let (without, presented) = tokio::join!(
-        timeout(context.timeout, probe_without_certificate(uri, identity, server, tls)),
+        timeout(context.timeout, probe_without_certificate(uri, &identity, server, tls)),
         timeout(context.timeout, present_certificate(connector, uri)),
     );
     let without_certificate = without.ok().and_then(Result::ok).map(|refusal| match refusal {

@@ -1,0 +1,521 @@
+//! Asks the sources of one database together: one transaction, its retries and bounds.
+//!
+//! All of it is one future: dropped at any point, it closes its connection, and gives back its
+//! slot, its places as probes and its counts. A statement that fails fails its own source; a retry
+//! reads the whole group again, so that the parts belong to one instant.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::account::SourceAccount;
+use super::answer::{self, UpstreamReply};
+use super::attempt_error::{AttemptError, breaker_open_error, format_duration};
+use super::breaker::AttemptHealth;
+use super::client::Fetched;
+use super::exchange::BodyLimit;
+use super::postgres::{
+    PostgresPool, StatementOutcome, StatementRead, TransactionEnd, statement_text,
+};
+use super::recording::Recorder;
+use super::render::RequestTarget;
+use super::retry::Backoff;
+use super::{
+    Attempt, BODY_COPIES, Part, PartRequest, Reason, Recording, SharedSources, SourceAnswer,
+    TraceContext, Validator, json,
+};
+use crate::domain::{Missing, PostgresSource, Rows, Source, SourceKind};
+
+/// The client of one source in a database.
+#[derive(Debug)]
+pub(super) struct DatabaseClient {
+    account: Arc<SourceAccount>,
+    postgres: PostgresSource,
+    /// The statement as it is sent.
+    statement: String,
+    /// Shared by the sources of a domain that read this database.
+    pool: Arc<PostgresPool>,
+    transport: Transport,
+}
+
+/// Where answers come from.
+#[derive(Debug)]
+enum Transport {
+    Live,
+    Record(Recorder),
+    Replay(Recorder),
+}
+
+impl DatabaseClient {
+    /// A client for the source of `account` beside `sources`; it shares the pool of another one of
+    /// them, if there is one.
+    pub(super) fn new<'c>(
+        postgres: &PostgresSource,
+        account: &Arc<SourceAccount>,
+        sources: &[Source],
+        mut others: impl Iterator<Item = &'c Self>,
+        shared: &SharedSources,
+    ) -> Self {
+        let database = &postgres.database;
+        let pool = others.find(|other| other.postgres.database == *database);
+        let pool = pool.map_or_else(
+            || {
+                let size = pool_size(&account.source, postgres, sources);
+                Arc::new(PostgresPool::new(database.clone(), size, shared))
+            },
+            |other| Arc::clone(&other.pool),
+        );
+        let source = &account.source;
+        let recorder = |folder| Recorder::new(folder, &source.name, &source.address());
+        let transport = match &shared.recording {
+            Recording::Off => Transport::Live,
+            Recording::Record(folder) => Transport::Record(recorder(folder)),
+            Recording::Replay(folder) => Transport::Replay(recorder(folder)),
+        };
+        Self {
+            account: Arc::clone(account),
+            statement: statement_text(&postgres.query.text, postgres.rows),
+            postgres: postgres.clone(),
+            pool,
+            transport,
+        }
+    }
+
+    /// Whether its pool is right for these sources, and is that of the `others` on its database.
+    pub(super) fn is_for<'c>(
+        &self,
+        sources: &[Source],
+        mut others: impl Iterator<Item = &'c Self>,
+    ) -> bool {
+        let is_of_others = others
+            .find(|other| other.postgres.database == self.postgres.database)
+            .is_none_or(|other| other.shares_pool_with(self));
+        is_of_others && self.pool.size() == pool_size(&self.account.source, &self.postgres, sources)
+    }
+
+    /// Whether both read in one transaction.
+    pub(super) fn shares_pool_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.pool, &other.pool)
+    }
+
+    /// The name under which an answer is recorded.
+    fn recording_target(&self, values: &[String]) -> String {
+        let values = serde_json::to_string(values).unwrap_or_default();
+        format!("?{}&{values}", self.postgres.query.text)
+    }
+}
+
+/// The connections of a database: as many as the source of it that may have most.
+fn pool_size(
+    source: &Source,
+    postgres: &PostgresSource,
+    sources: &[Source],
+) -> std::num::NonZeroUsize {
+    let is_of_database = |other: &&Source| matches!(&other.kind, SourceKind::Postgres(it) if it.database == postgres.database);
+    let sizes = sources.iter().filter(is_of_database).map(|other| other.concurrency);
+    sizes.fold(source.concurrency, std::num::NonZeroUsize::max)
+}
+
+/// One source of a group while it is asked.
+struct GroupMember<'a> {
+    client: &'a DatabaseClient,
+    request: PartRequest<'a>,
+    values: &'a [String],
+    attempts: Vec<Attempt>,
+    backoff: Backoff,
+}
+
+/// What became of one member in one attempt.
+enum MemberOutcome {
+    /// Its part, and the bytes that came.
+    Part(Part, u64),
+    /// No row, or nothing recorded but that.
+    NoRow,
+    Failed(AttemptError),
+    Unreached,
+}
+
+/// Asks the sources of one database.
+pub(super) async fn fetch_group(requests: Vec<(&DatabaseClient, PartRequest<'_>)>) -> Vec<Fetched> {
+    let members = requests.into_iter().map(|(client, request)| {
+        client.account.budget.deposit();
+        let values = match request.target {
+            RequestTarget::Values(values) => values.as_slice(),
+            RequestTarget::Url(_) => &[],
+        };
+        let backoff = Backoff::new(client.account.source.retries);
+        GroupMember { client, request, values, attempts: Vec::new(), backoff }
+    });
+    let mut group = Group { members: members.collect(), began: Instant::now() };
+    let outcomes = group.ask_with_retries().await;
+    let members = group.members.into_iter();
+    members.zip(outcomes).map(|(member, outcome)| member.finish(outcome)).collect()
+}
+
+/// Sources that are asked together.
+struct Group<'a> {
+    members: Vec<GroupMember<'a>>,
+    began: Instant,
+}
+
+impl Group<'_> {
+    /// All attempts, until all have answered or one failed for good.
+    async fn ask_with_retries(&mut self) -> Vec<MemberOutcome> {
+        let mut last: Option<Vec<MemberOutcome>> = None;
+        loop {
+            let outcomes = match (self.attempt().await, last) {
+                // The source's own error says more than that the breaker has opened.
+                (outcomes, Some(last)) if is_breaker_open(&outcomes) => return last,
+                (outcomes, _) => outcomes,
+            };
+            let Some(at) = self.next_attempt_at(&outcomes) else { return outcomes };
+            self.give_back(&outcomes);
+            last = Some(outcomes);
+            sleep_until(at).await;
+        }
+    }
+
+    /// When to ask again; `None` where nothing failed, or something did for good.
+    fn next_attempt_at(&mut self, outcomes: &[MemberOutcome]) -> Option<Instant> {
+        let now = Instant::now();
+        let mut at = None;
+        let mut failed = Vec::new();
+        for (member, outcome) in self.members.iter_mut().zip(outcomes) {
+            let MemberOutcome::Failed(error) = outcome else { continue };
+            let deadline = member.request.deadline;
+            at = at.max(Some(member.backoff.next_attempt_at(error, now, deadline)?));
+            failed.push(&member.client.account);
+        }
+        for account in &failed {
+            if !account.budget.withdraw() {
+                account.metrics.retries_refused.inc();
+                return None;
+            }
+            account.metrics.retries.inc();
+        }
+        at
+    }
+
+    /// Gives back the memory of parts that are read again.
+    fn give_back(&self, outcomes: &[MemberOutcome]) {
+        for (member, outcome) in self.members.iter().zip(outcomes) {
+            if let MemberOutcome::Part(_, bytes) = outcome {
+                member.request.memory.give_back(BODY_COPIES * bytes);
+            }
+        }
+    }
+
+    /// One transaction: past the breakers, with a slot, within its time.
+    async fn attempt(&mut self) -> Vec<MemberOutcome> {
+        if let Some(replayed) = self.replay().await {
+            return replayed;
+        }
+        let Some(deadline) = self.members.iter().map(|member| member.request.deadline).min() else {
+            return Vec::new();
+        };
+        if Instant::now() >= deadline {
+            let detail = "the deadline left no time to ask";
+            return self.all_failed(&AttemptError::inconclusive(Reason::Timeout, detail));
+        }
+        if let Some(refused) = self.breaker_refusals() {
+            return refused;
+        }
+        let slot = match self.acquire_slot(deadline).await {
+            Ok(slot) => slot,
+            Err(error) => return self.all_failed(&error),
+        };
+        let mut passes = Vec::with_capacity(self.members.len());
+        for member in &self.members {
+            match member.client.account.breaker.admit() {
+                Ok(pass) => passes.push(pass),
+                Err(wait) => return self.failed_at(passes.len(), breaker_open_error(wait)),
+            }
+        }
+        let requests: Vec<_> = self
+            .members
+            .iter()
+            .map(|it| (it.client.account.begin_request(), it.request.outstanding.begin()))
+            .collect();
+        let started = Instant::now();
+        let outcomes = self.read(slot, started).await;
+        drop(requests);
+        for (pass, outcome) in passes.into_iter().zip(&outcomes) {
+            pass.report(outcome.health());
+        }
+        self.note_attempts(started, &outcomes);
+        outcomes
+    }
+
+    fn note_attempts(&mut self, started: Instant, outcomes: &[MemberOutcome]) {
+        let took = started.elapsed();
+        for (member, outcome) in self.members.iter_mut().zip(outcomes) {
+            let reason = match outcome {
+                MemberOutcome::Failed(error) => Some(error.reason),
+                MemberOutcome::Unreached => continue,
+                MemberOutcome::Part(..) | MemberOutcome::NoRow => None,
+            };
+            member.client.account.metrics.durations.observe(took.as_secs_f64());
+            let span_id = TraceContext::random_span_id();
+            member.attempts.push(Attempt { started, took, status: None, reason, span_id });
+        }
+    }
+
+    /// The same error for all members.
+    fn all_failed(&self, error: &AttemptError) -> Vec<MemberOutcome> {
+        self.members.iter().map(|_| MemberOutcome::Failed(error.clone())).collect()
+    }
+
+    /// An error of one member.
+    fn failed_at(&self, index: usize, error: AttemptError) -> Vec<MemberOutcome> {
+        let mut outcomes: Vec<_> = self.members.iter().map(|_| MemberOutcome::Unreached).collect();
+        if let Some(outcome) = outcomes.get_mut(index) {
+            *outcome = MemberOutcome::Failed(error);
+        }
+        outcomes
+    }
+
+    /// The members whose breakers are open, if there are any.
+    fn breaker_refusals(&self) -> Option<Vec<MemberOutcome>> {
+        let refused = self.members.iter().map(|member| {
+            let wait = member.client.account.breaker.refusal_wait();
+            wait.map_or(MemberOutcome::Unreached, |wait| {
+                MemberOutcome::Failed(breaker_open_error(wait))
+            })
+        });
+        let refused: Vec<_> = refused.collect();
+        refused.iter().any(|it| matches!(it, MemberOutcome::Failed(_))).then_some(refused)
+    }
+
+    /// A place among the connections; waiting for one ends with the deadline.
+    async fn acquire_slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, AttemptError> {
+        let pool = &self.members[0].client.pool;
+        let started = Instant::now();
+        match timeout_at(deadline, pool.acquire_slot()).await {
+            Ok(slot) => slot,
+            Err(_) => {
+                let waited = format_duration(started.elapsed());
+                let detail = format!(
+                    "waited {waited} for one of its {} connections, until the deadline: see \
+                     `concurrency`",
+                    pool.size()
+                );
+                Err(AttemptError::inconclusive(Reason::Timeout, detail))
+            }
+        }
+    }
+
+    /// Opens a connection or takes one that is kept, and reads; once more on a new one, where the
+    /// server had ended the one that was kept.
+    async fn read(&self, slot: SemaphorePermit<'_>, started: Instant) -> Vec<MemberOutcome> {
+        let end_of = |member: &GroupMember<'_>| {
+            let deadline = member.request.deadline;
+            let timeout = member.client.account.source.timeout;
+            timeout.map_or(deadline, |timeout| deadline.min(started + timeout))
+        };
+        let ends: Vec<Instant> = self.members.iter().map(end_of).collect();
+        let last_end = ends.iter().copied().max().unwrap_or(started);
+        let statements: Vec<StatementRead<'_>> =
+            self.members.iter().zip(ends).map(|(member, end)| member.statement(end)).collect();
+        let pool = &self.members[0].client.pool;
+        let mut must_be_new = false;
+        let mut slot = Some(slot);
+        loop {
+            let taken = match slot.take() {
+                Some(slot) => slot,
+                None => match self.acquire_slot(last_end).await {
+                    Ok(slot) => slot,
+                    Err(error) => return self.all_failed(&error),
+                },
+            };
+            let checkout = match timeout_at(last_end, pool.checkout(taken, must_be_new)).await {
+                Ok(Ok(checkout)) => checkout,
+                Ok(Err(error)) => return self.all_failed(&error),
+                Err(_) => return self.all_failed(&self.connect_timeout(started, last_end)),
+            };
+            let is_reused = checkout.is_reused;
+            let TransactionEnd { outcomes, is_broken_unread } = checkout.read(&statements).await;
+            if is_reused && is_broken_unread && !must_be_new && Instant::now() < last_end {
+                must_be_new = true;
+                for member in &self.members {
+                    member.client.account.metrics.resends.inc();
+                }
+                continue;
+            }
+            return self.judge(outcomes).await;
+        }
+    }
+
+    fn connect_timeout(&self, started: Instant, end: Instant) -> AttemptError {
+        let had = end.saturating_duration_since(started);
+        let detail = format!("gave no connection within {}", format_duration(had));
+        let health = if had >= CONCLUSIVE_TIMEOUT_MIN.max((end - self.began) / 2) {
+            AttemptHealth::Unhealthy
+        } else {
+            AttemptHealth::Unknown
+        };
+        AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
+    }
+
+    async fn judge(&self, outcomes: Vec<StatementOutcome<'_>>) -> Vec<MemberOutcome> {
+        let mut judged = Vec::with_capacity(outcomes.len());
+        for (member, outcome) in self.members.iter().zip(outcomes) {
+            judged.push(match outcome {
+                StatementOutcome::Json(text, reserved) => {
+                    reserved.keep(text.len());
+                    member.record(Some(&text)).await;
+                    member.part(text.into())
+                }
+                StatementOutcome::NoRow => {
+                    member.record(None).await;
+                    MemberOutcome::NoRow
+                }
+                StatementOutcome::Failed(error) => MemberOutcome::Failed(error),
+                StatementOutcome::Unreached => MemberOutcome::Unreached,
+            });
+        }
+        judged
+    }
+
+    /// The recorded answers, where there is a recording and no database.
+    async fn replay(&self) -> Option<Vec<MemberOutcome>> {
+        let mut outcomes = Vec::new();
+        for member in &self.members {
+            let Transport::Replay(recorder) = &member.client.transport else { return None };
+            outcomes.push(member.replay(recorder).await);
+        }
+        Some(outcomes)
+    }
+}
+
+/// A timeout is evidence against the source only if there was at least so much time, and half of
+/// what there was when the source was to be asked.
+const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+fn is_breaker_open(outcomes: &[MemberOutcome]) -> bool {
+    let is_open = |outcome: &MemberOutcome| matches!(outcome, MemberOutcome::Failed(error) if error.reason == Reason::BreakerOpen);
+    outcomes.iter().any(is_open)
+}
+
+impl MemberOutcome {
+    fn health(&self) -> AttemptHealth {
+        match self {
+            Self::Part(..) | Self::NoRow => AttemptHealth::Healthy,
+            Self::Failed(error) => error.health,
+            Self::Unreached => AttemptHealth::Unknown,
+        }
+    }
+}
+
+impl<'a> GroupMember<'a> {
+    fn statement(&self, end: Instant) -> StatementRead<'a> {
+        StatementRead {
+            text: &self.client.statement,
+            parameters: &self.client.postgres.query.parameters,
+            values: self.values,
+            rows: self.client.postgres.rows,
+            bytes_max: self.client.account.source.max_body.get(),
+            end,
+            memory: self.request.memory,
+        }
+    }
+
+    /// The part that a text is, whose memory is reserved.
+    fn part(&self, text: Bytes) -> MemberOutcome {
+        let bytes = text.len() as u64;
+        match json::validate(&text) {
+            Ok(json) => MemberOutcome::Part(Part { json, validator: Validator::None }, bytes),
+            Err(invalid) => {
+                self.request.memory.give_back(BODY_COPIES * bytes);
+                MemberOutcome::Failed(AttemptError::answered(Reason::NotJson, invalid.detail))
+            }
+        }
+    }
+
+    /// Records a text, or that there was no row: as a 200 and a 404.
+    async fn record(&self, text: Option<&[u8]>) {
+        let Transport::Record(recorder) = &self.client.transport else { return };
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let reply = UpstreamReply {
+            status: if text.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND },
+            headers,
+            body: Bytes::copy_from_slice(text.unwrap_or_default()),
+        };
+        let target = self.client.recording_target(self.values);
+        if let Err(error) = recorder.record(&target, &reply).await {
+            let account = &self.client.account;
+            account.metrics.tape_failures.inc();
+            let source_name = &account.source.name;
+            tracing::warn!(%source_name, %error, "an answer was not recorded");
+        }
+    }
+
+    async fn replay(&self, recorder: &Recorder) -> MemberOutcome {
+        let allowed = self.client.account.source.max_body.get();
+        let limit = BodyLimit { left: allowed, allowed };
+        let target = self.client.recording_target(self.values);
+        match recorder.replay(&target, None, limit).await {
+            Err(error) => MemberOutcome::Failed(error),
+            Ok(reply) if reply.status == StatusCode::NOT_FOUND => MemberOutcome::NoRow,
+            Ok(reply) => {
+                let bytes = BODY_COPIES * reply.body.len() as u64;
+                match self.request.memory.take(bytes).await {
+                    Ok(()) => self.part(reply.body),
+                    Err(_) => MemberOutcome::Failed(AttemptError::no_memory()),
+                }
+            }
+        }
+    }
+
+    /// The result of the last attempt, counted.
+    fn finish(self, outcome: MemberOutcome) -> Fetched {
+        let account = &self.client.account;
+        let is_missing = matches!(outcome, MemberOutcome::NoRow);
+        let mut unused_bytes = 0;
+        let result = match outcome {
+            MemberOutcome::Unreached => None,
+            MemberOutcome::Failed(error) => Some(Err(error)),
+            MemberOutcome::NoRow => Some(self.no_row()),
+            MemberOutcome::Part(part, bytes) => {
+                let known = self.request.known_part;
+                Some(Ok(if known.is_some_and(|known| answer::is_unchanged(known, &part)) {
+                    unused_bytes = bytes;
+                    SourceAnswer::Unchanged
+                } else {
+                    SourceAnswer::Part(part)
+                }))
+            }
+        };
+        self.request.memory.give_back(BODY_COPIES * unused_bytes);
+        let result =
+            result.map(|it| it.map_err(|error| error.into_source_error(&account.source.name)));
+        if let Some(result) = &result {
+            account.count_result(result, is_missing);
+        }
+        Fetched { result, attempts: self.attempts }
+    }
+
+    /// No row, by the meaning that the file gives it.
+    fn no_row(&self) -> Result<SourceAnswer, AttemptError> {
+        debug_assert_eq!(self.client.postgres.rows, Rows::One, "an array may be empty");
+        match &self.client.account.source.missing {
+            Missing::NotFound => Ok(SourceAnswer::NotFound),
+            Missing::Value(json) => {
+                let json = Bytes::copy_from_slice(json.as_bytes());
+                let part = Part { json, validator: Validator::None };
+                let is_known =
+                    self.request.known_part.is_some_and(|it| answer::is_unchanged(it, &part));
+                Ok(if is_known { SourceAnswer::Unchanged } else { SourceAnswer::Part(part) })
+            }
+            Missing::Failure => {
+                let detail = "has no row, expected one: see `missing`";
+                Err(AttemptError::answered(Reason::Rows, detail))
+            }
+        }
+    }
+}
