@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod connections;
+mod instant;
 mod parts;
 mod pgbouncer;
 mod postgres;
