@@ -10,6 +10,7 @@ mod instant;
 mod parts;
 mod pgbouncer;
 mod postgres;
+mod types;
 
 /// A connection string of libpq: the sidecar's identity, and the server's certificate verified.
 fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
