@@ -5,10 +5,13 @@ use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod connections;
+mod instant;
 mod mongo;
 mod parts;
 mod pgbouncer;
 mod postgres;
+mod types;
 
 /// How a client of `PostgreSQL` begins a handshake.
 const POSTGRES: &[&str] = &["-starttls", "postgres"];

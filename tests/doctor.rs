@@ -1,6 +1,7 @@
 //! `bfb doctor`, the real binary: its findings for good and for bad upstreams, and that none of
 //! them is sent a request unless it is proven mutual.
 
+mod database;
 mod identity;
 mod redis;
 

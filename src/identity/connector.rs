@@ -141,17 +141,26 @@ impl fmt::Debug for MutualConnector {
 
 impl Connector {
     /// For `https://`: as `identity`, to exactly `server`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connector belongs to one identity; the caller hands over its share"
+    )]
     pub fn mutual(
         identity: Arc<Identity>,
         server: ServerIdentity,
         tls: TlsOptions,
         metrics: IdentityMetrics,
     ) -> Self {
-        Self::with_protocol(UpstreamProtocol::Http, identity, server, tls, metrics)
+        let resolver = ClientCertResolver::presenting(identity.key.clone());
+        Self::with_protocol(UpstreamProtocol::Http, resolver, &identity, server, tls, metrics)
     }
 
     /// For `postgres://`, over TLS: as `identity`, to exactly `server`, which must ask for our
     /// certificate if `is_request_demanded`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connector belongs to one identity; the caller hands over its share"
+    )]
     pub fn postgres(
         identity: Arc<Identity>,
         server: ServerIdentity,
@@ -160,24 +169,33 @@ impl Connector {
         metrics: IdentityMetrics,
     ) -> Self {
         let protocol = UpstreamProtocol::Postgres { is_request_demanded };
-        Self::with_protocol(protocol, identity, server, tls, metrics)
+        let resolver = ClientCertResolver::presenting(identity.key.clone());
+        Self::with_protocol(protocol, resolver, &identity, server, tls, metrics)
     }
 
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a connector belongs to one identity; the caller hands over its share"
-    )]
+    /// For `postgres://` as somebody who has no certificate, to see how that is treated.
+    pub fn postgres_without_certificate(
+        identity: &Identity,
+        server: ServerIdentity,
+        tls: TlsOptions,
+        metrics: IdentityMetrics,
+    ) -> Self {
+        let protocol = UpstreamProtocol::Postgres { is_request_demanded: false };
+        let resolver = ClientCertResolver::presenting_nothing();
+        Self::with_protocol(protocol, resolver, identity, server, tls, metrics)
+    }
+
     fn with_protocol(
         protocol: UpstreamProtocol,
-        identity: Arc<Identity>,
+        resolver: ClientCertResolver,
+        identity: &Identity,
         server: ServerIdentity,
         tls: TlsOptions,
         metrics: IdentityMetrics,
     ) -> Self {
         let sessions = Arc::new(ProvenSessions::new());
         let verifier = UpstreamVerifier::new(identity.trust.clone(), server.clone(), &provider());
-        let mut config =
-            client_config(verifier, ClientCertResolver::presenting(identity.key.clone()), tls);
+        let mut config = client_config(verifier, resolver, tls);
         config.alpn_protocols = protocol.alpn();
         if protocol == UpstreamProtocol::Http {
             config.resumption = Resumption::store(sessions.clone())

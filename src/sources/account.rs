@@ -41,7 +41,7 @@ pub struct ClientState {
 
 impl SourceAccount {
     pub(super) fn new(source: Source, metrics: &SourcesMetrics) -> Self {
-        let metrics = metrics.for_source(&source.name);
+        let metrics = metrics.for_source(&source.name, source.mutual());
         Self {
             breaker: SharedBreaker::new(Arc::clone(&source.name), metrics.breaker_open.clone()),
             budget: RetryBudget::new(),

@@ -25,7 +25,10 @@ pub struct Client {
 enum Backend {
     Http(Box<HttpClient>),
     #[cfg(feature = "postgres")]
-    Database(DatabaseClient),
+    Database(Box<DatabaseClient>),
+    /// A kind that this build does not have; `check` refuses it.
+    #[cfg(not(feature = "postgres"))]
+    Absent,
 }
 
 /// The result of asking one source.
@@ -79,7 +82,13 @@ impl Client {
             #[cfg(feature = "postgres")]
             SourceKind::Postgres(postgres) => {
                 let pools = clients.iter().filter_map(|client| client.database());
-                Backend::Database(DatabaseClient::new(postgres, &account, sources, pools, shared))
+                let client = DatabaseClient::new(postgres, &account, sources, pools, shared);
+                Backend::Database(Box::new(client))
+            }
+            #[cfg(not(feature = "postgres"))]
+            SourceKind::Postgres(_) => {
+                let _ = (sources, clients);
+                Backend::Absent
             }
         };
         Self { account, backend }
@@ -96,6 +105,11 @@ impl Client {
             Backend::Database(database) => {
                 let others = clients.iter().filter_map(|client| client.database());
                 database.is_for(sources, others)
+            }
+            #[cfg(not(feature = "postgres"))]
+            Backend::Absent => {
+                let _ = (sources, clients);
+                false
             }
         }
     }

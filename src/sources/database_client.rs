@@ -295,18 +295,15 @@ impl Group<'_> {
     async fn acquire_slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, AttemptError> {
         let pool = &self.members[0].client.pool;
         let started = Instant::now();
-        match timeout_at(deadline, pool.acquire_slot()).await {
-            Ok(slot) => slot,
-            Err(_) => {
-                let waited = format_duration(started.elapsed());
-                let detail = format!(
-                    "waited {waited} for one of its {} connections, until the deadline: see \
-                     `concurrency`",
-                    pool.size()
-                );
-                Err(AttemptError::inconclusive(Reason::Timeout, detail))
-            }
+        if let Ok(slot) = timeout_at(deadline, pool.acquire_slot()).await {
+            return slot;
         }
+        let waited = format_duration(started.elapsed());
+        let detail = format!(
+            "waited {waited} for one of its {} connections, until the deadline: see `concurrency`",
+            pool.size()
+        );
+        Err(AttemptError::inconclusive(Reason::Timeout, detail))
     }
 
     /// Opens a connection or takes one that is kept, and reads; once more on a new one, where the
@@ -368,7 +365,7 @@ impl Group<'_> {
                 StatementOutcome::Json(text, reserved) => {
                     reserved.keep(text.len());
                     member.record(Some(&text)).await;
-                    member.part(text.into())
+                    member.part(&text.into())
                 }
                 StatementOutcome::NoRow => {
                     member.record(None).await;
@@ -425,9 +422,9 @@ impl<'a> GroupMember<'a> {
     }
 
     /// The part that a text is, whose memory is reserved.
-    fn part(&self, text: Bytes) -> MemberOutcome {
+    fn part(&self, text: &Bytes) -> MemberOutcome {
         let bytes = text.len() as u64;
-        match json::validate(&text) {
+        match json::validate(text) {
             Ok(json) => MemberOutcome::Part(Part { json, validator: Validator::None }, bytes),
             Err(invalid) => {
                 self.request.memory.give_back(BODY_COPIES * bytes);
@@ -465,7 +462,7 @@ impl<'a> GroupMember<'a> {
             Ok(reply) => {
                 let bytes = BODY_COPIES * reply.body.len() as u64;
                 match self.request.memory.take(bytes).await {
-                    Ok(()) => self.part(reply.body),
+                    Ok(()) => self.part(&reply.body),
                     Err(_) => MemberOutcome::Failed(AttemptError::no_memory()),
                 }
             }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::{Reason, SourceAnswer};
+use crate::domain::Mutuality;
 
 /// The counters of this module.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,7 @@ pub struct SourcesMetrics {
     durations: Durations,
     floods: Family<SourceLabels, Counter>,
     tape_failures: Family<SourceLabels, Counter>,
+    mutual: Family<SourceLabels, Gauge>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -95,6 +97,8 @@ impl SourcesMetrics {
         let help = "Answers and idle connections given up because they brought too little for the \
                     work that they were";
         registry.register("source_floods", help, new.floods.clone());
+        let help = "Whether a source's connections are proven mutual (1), or it says otherwise";
+        registry.register("source_mutual", help, new.mutual.clone());
         registry.register(
             "source_tape_failures",
             "Answers that `--record` did not write",
@@ -109,8 +113,10 @@ impl SourcesMetrics {
         self.floods.get_or_create_owned(&SourceLabels { source: source.to_owned() })
     }
 
-    pub(super) fn for_source(&self, source: &str) -> ClientMetrics {
+    pub(super) fn for_source(&self, source: &str, mutual: Mutuality) -> ClientMetrics {
         let source = source.to_owned();
+        let labels = SourceLabels { source: source.clone() };
+        self.mutual.get_or_create(&labels).set(i64::from(mutual == Mutuality::Proven));
         let result = |result| {
             self.requests.get_or_create_owned(&ResultLabels { source: source.clone(), result })
         };
@@ -118,7 +124,6 @@ impl SourcesMetrics {
             let labels = ReasonLabels { source: source.clone(), reason: reason.as_str() };
             (reason, self.failures.get_or_create_owned(&labels))
         };
-        let labels = SourceLabels { source: source.clone() };
         ClientMetrics {
             ok: result("ok"),
             unchanged: result("unchanged"),

@@ -18,6 +18,7 @@ mod config;
 mod connections;
 #[cfg(feature = "postgres")]
 mod database_client;
+mod examination;
 mod exchange;
 mod http_client;
 mod json;
@@ -41,6 +42,7 @@ pub use account::ClientState;
 pub use breaker::BreakerState;
 pub use client::{Client, Fetched, fetch_together};
 pub use config::{RecordingError, SourcesConfig};
+pub use examination::{DatabaseExamination, DatabaseFacts, StatementFacts, examine_database};
 pub(crate) use link_header::has_next_page;
 pub use metrics::SourcesMetrics;
 pub use outstanding::{Outstanding, OutstandingRequest};

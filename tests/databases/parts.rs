@@ -1,5 +1,7 @@
 //! Parts from PostgreSQL: what a row becomes, what a failure is called, and what a value can do.
 
+use percent_encoding::NON_ALPHANUMERIC;
+
 use crate::support::domain::DomainFile;
 use crate::support::pki::Pki;
 use crate::support::postgres::{
@@ -138,7 +140,7 @@ async fn hostile_values_are_data() {
         "ä😀",
         &longest,
     ] {
-        let encoded: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = percent_encoding::utf8_percent_encode(key, NON_ALPHANUMERIC);
         let got = sidecar.get(&format!("/v2/customers/{encoded}")).await;
         let expected = serde_json::json!({"loyalty": {"key": key, "rows": 2}});
         let part: serde_json::Value = serde_json::from_str(got.text()).unwrap();

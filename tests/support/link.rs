@@ -63,6 +63,22 @@ pub(crate) struct Counts {
     pub(crate) up: u64,
     /// Bytes delivered to the client.
     pub(crate) down: u64,
+    /// How often the client sent after it had been sent something: round trips, where there is one
+    /// connection.
+    pub(crate) turns: u64,
+    last: Option<Direction>,
+}
+
+impl Counts {
+    fn carried(&mut self, way: Direction, bytes: u64) {
+        match way {
+            Direction::Up => self.up += bytes,
+            Direction::Down => self.down += bytes,
+        }
+        let is_turn = way == Direction::Up && self.last == Some(Direction::Down);
+        self.turns += u64::from(is_turn);
+        self.last = Some(way);
+    }
 }
 
 /// The present state of the link.
@@ -339,10 +355,7 @@ async fn pump(
         match read {
             Some(bytes @ 1..) => {
                 to.write_all(&buffer[..bytes]).await?;
-                view.count(|counts| match way {
-                    Direction::Up => counts.up += bytes as u64,
-                    Direction::Down => counts.down += bytes as u64,
-                });
+                view.count(|counts| counts.carried(way, bytes as u64));
             }
             Some(0) => return to.shutdown().await,
             None => {

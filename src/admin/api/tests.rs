@@ -15,7 +15,7 @@ const STATUS: &str = concat!(
     r#""stale_served":0,"tiers":[{"bytes":10,"capacity":99,"entries":1,"hits":3,"percent":50.0,"#,
     r#""tier":"memory"},{"hits":0,"percent":null,"tier":"redis"}]},"#,
     r#""domains":[{"file":"c.yaml","name":"c","not_kept":[{"datasets":1,"last_seconds_ago":2,"#,
-    r#""reason":"no-tags","since_seconds_ago":3}],"plan":"p","sources":[{"name":"s","#,
+    r#""reason":"no-tags","since_seconds_ago":3}],"plan":"p","sources":[{"mutual":"no","name":"s","#,
     r#""origin":"https://s","server":"x","state":{"breaker":"open","failed_in_a_row":5,"#,
     r#""in_flight":0,"last_failure":{"reason":"timeout","seconds_ago":1}}}],"#,
     r#""versions":[{"deprecated":null,"name":"v1","path":"/c/v1/{key}","sunset":null}]}],"#,

@@ -3,6 +3,7 @@
 mod answer;
 mod certificate;
 mod connection;
+mod database;
 mod finding;
 mod identity;
 mod redis_log;
@@ -36,6 +37,8 @@ pub(super) fn source_findings(
     now: SystemTime,
 ) -> Vec<Finding> {
     let mut findings = connection::connection_findings(&source.connection, now);
+    let of_database = |it| database::database_findings(source.source, it);
+    findings.extend(source.database.iter().flat_map(of_database));
     let of_answer = |it| answer::answer_findings(probe.domain, source.source, it);
     findings.extend(source.answer.iter().flat_map(of_answer));
     findings

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 
-pub(super) use answer::{AnswerFacts, AnswerProbe, EtagStrength};
+pub(super) use answer::{AnswerFacts, AnswerProbe, EtagStrength, RowsFacts};
 pub(super) use connection::{
     CertificatePresentation, ConnectionProbe, TlsProbe, WithoutCertificate,
 };
@@ -19,7 +19,7 @@ pub(super) use context::DoctorContext;
 
 use crate::bus::examine::{self, Examination};
 use crate::domain::{Domain, Domains, Source, SourceIndex, check_value};
-use crate::sources::{self, Part, RequestTarget};
+use crate::sources::{self, DatabaseExamination, Part, RequestTarget};
 
 /// How many sources are looked at at once.
 const PROBES_AT_ONCE: usize = 8;
@@ -48,6 +48,8 @@ pub(super) struct DomainProbe<'d> {
 pub(super) struct SourceProbe<'d> {
     pub(super) source: &'d Source,
     pub(super) connection: ConnectionProbe,
+    /// `None`: it is no database, or there is no connection to it.
+    pub(super) database: Option<DatabaseExamination>,
     /// `None`: it was not asked: there is no key, or a source that it needs gave no part.
     pub(super) answer: Option<AnswerProbe>,
     /// Its part, for the sources that need it.
@@ -87,10 +89,18 @@ async fn probe_connections<'d>(
     domains: &'d Domains,
     context: &DoctorContext,
 ) -> Vec<DomainProbe<'d>> {
-    let sources: Vec<&Source> = domains.values().flat_map(|domain| &domain.sources).collect();
-    let probes = sources.into_iter().map(|source| async move {
+    let sources: Vec<(&Source, &Domain)> = domains
+        .values()
+        .flat_map(|domain| domain.sources.iter().map(move |source| (source, domain.as_ref())))
+        .collect();
+    let probes = sources.into_iter().map(|(source, domain)| async move {
         let connection = connection::probe_connection(source, context).await;
-        SourceProbe { source, connection, answer: None, part: None }
+        let database = if connection.may_be_asked() {
+            probe_database(source, domain, context).await
+        } else {
+            None
+        };
+        SourceProbe { source, connection, database, answer: None, part: None }
     });
     let probed: Vec<SourceProbe<'d>> =
         stream::iter(probes).buffered(PROBES_AT_ONCE).collect().await;
@@ -102,10 +112,25 @@ async fn probe_connections<'d>(
     domains.values().map(of_domain).collect()
 }
 
+async fn probe_database(
+    source: &Source,
+    domain: &Domain,
+    context: &DoctorContext,
+) -> Option<DatabaseExamination> {
+    let names: Vec<&str> = domain.sources.iter().map(|source| source.name.as_ref()).collect();
+    sources::examine_database(source, &names, &context.shared, context.timeout).await
+}
+
 impl SourceProbe<'_> {
     /// It was asked, or no request may go to it.
     fn is_settled(&self) -> bool {
-        self.answer.is_some() || !self.connection.may_be_asked()
+        self.answer.is_some() || !self.may_be_asked()
+    }
+
+    /// Nothing that was seen would refuse a request.
+    fn may_be_asked(&self) -> bool {
+        let is_let_in = self.database.as_ref().is_none_or(|database| database.facts.is_ok());
+        self.connection.may_be_asked() && is_let_in
     }
 }
 

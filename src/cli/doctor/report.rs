@@ -1,6 +1,7 @@
 //! The report: all that was found, in the members that `--format json` prints.
 
 mod connection;
+mod database;
 mod identity;
 mod redis;
 
@@ -9,12 +10,13 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 pub(super) use connection::{CertificateReport, ConnectionReport};
+pub(super) use database::{DatabaseReport, StatementReport, TypedName};
 pub(super) use identity::IdentityReport;
 pub(super) use redis::{LogReport, LogStateReport, RedisReport, ServerReport, ServerSettings};
 
 use super::findings::{self, Finding, FindingLevel};
 use super::probe::{
-    AnswerFacts, AnswerProbe, DoctorContext, DoctorProbe, DomainProbe, SourceProbe,
+    AnswerFacts, AnswerProbe, DoctorContext, DoctorProbe, DomainProbe, RowsFacts, SourceProbe,
 };
 use crate::domain::Atomicity;
 
@@ -51,10 +53,16 @@ pub(super) struct SourceReport {
     pub(super) origin: String,
     /// The identity that its certificate must carry.
     pub(super) server: String,
+    /// How far the connection is proven: `proven`, `unproven` or `no`.
+    pub(super) mutual: &'static str,
     /// `None`: there is no connection to it.
     pub(super) connection: Option<ConnectionReport>,
     /// `None`: it was not asked, or gave no 200.
     pub(super) answer: Option<AnswerFacts>,
+    /// `None`: it is no database, or it let nobody in.
+    pub(super) database: Option<DatabaseReport>,
+    /// `None`: it is no database, was not asked, or gave no rows.
+    pub(super) rows: Option<RowsFacts>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -82,12 +90,20 @@ impl SourceReport {
             Some(AnswerProbe::Answered(facts)) => Some(facts.clone()),
             _ => None,
         };
+        let rows = match &probe.answer {
+            Some(AnswerProbe::Rows(facts)) => Some(facts.clone()),
+            _ => None,
+        };
         Self {
             name: source.name.to_string(),
             origin: source.address(),
             server: source.server().map_or_else(|| "-".to_owned(), ToString::to_string),
-            connection: ConnectionReport::of(&probe.connection),
+            mutual: source.mutual().as_str(),
+            connection: ConnectionReport::of(&probe.connection)
+                .map(|report| report.with_session(probe.database.as_ref())),
             answer,
+            database: probe.database.as_ref().and_then(DatabaseReport::of),
+            rows,
             findings: findings::source_findings(domain, probe, now),
         }
     }

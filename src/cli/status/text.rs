@@ -10,7 +10,7 @@ use owo_colors::OwoColorize as _;
 
 use super::super::terminal::escape;
 use crate::admin::api::{
-    CacheCounts, CacheTierStatus, DomainStatus, FleetStatus, LastFailure, Status,
+    CacheCounts, CacheTierStatus, DomainStatus, FleetStatus, LastFailure, SourceStatus, Status,
 };
 
 /// Characters of an epoch and of a plan: they are told apart by a glance; `--format json` has them
@@ -106,6 +106,15 @@ fn holds(tier: &CacheTierStatus) -> String {
     }
 }
 
+/// The identity of a source's server, and how far it is proven where that is less than mutual.
+fn server_text(source: &SourceStatus) -> String {
+    let server = or_dash(source.server.as_deref());
+    match source.mutual.as_deref() {
+        None | Some("proven") => server,
+        Some(mutual) => format!("{server}, mutual: {mutual}"),
+    }
+}
+
 fn write_domain(text: &mut String, domain: &DomainStatus) {
     let name = or_dash(domain.name.as_deref());
     let plan = or_dash(domain.plan.as_deref());
@@ -125,7 +134,7 @@ fn write_domain(text: &mut String, domain: &DomainStatus) {
             or_dash(state.breaker.as_deref()),
             or_dash(state.in_flight),
             last_failure(state.last_failure.as_ref()),
-            or_dash(source.server.as_deref()),
+            server_text(source),
         ]);
     }
     let _ = writeln!(text, "{}", table.trim_fmt());

@@ -104,7 +104,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InboundStream<S> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let this = &mut *self;
         let result = this.frames.read(&buf.filled()[before..], &this.budget);
-        Poll::Ready(result.map_err(|error| io::Error::other(error)))
+        Poll::Ready(result.map_err(io::Error::other))
     }
 }
 

@@ -6,10 +6,12 @@
 //! failed, or whose future was dropped, is closed and never used again.
 
 mod connection;
+mod examine;
 mod inbound;
 mod pool;
 mod sql_error;
 mod transaction;
 
+pub(super) use examine::examine;
 pub(super) use pool::PostgresPool;
 pub(super) use transaction::{StatementOutcome, StatementRead, TransactionEnd, statement_text};

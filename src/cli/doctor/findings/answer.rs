@@ -15,7 +15,7 @@ pub(super) fn answer_findings(
 ) -> Vec<Finding> {
     match answer {
         AnswerProbe::NotAsked { needed } => {
-            let text = format!("not asked, for its URL needs `{needed}`, which gave no part");
+            let text = format!("not asked, for it needs `{needed}`, which gave no part");
             vec![Finding::warning("not-asked", text)]
         }
         AnswerProbe::Failed { error, has_next_page } => {
@@ -23,10 +23,17 @@ pub(super) fn answer_findings(
             let pages = has_next_page.then(next_page_finding);
             [failure].into_iter().chain(pages).collect()
         }
-        AnswerProbe::NotFound => vec![missing_finding(&source.missing)],
+        AnswerProbe::NotFound => {
+            let answer = if source.http().is_some() { "answered 404" } else { "has no row" };
+            vec![missing_finding(answer, &source.missing)]
+        }
         AnswerProbe::Unsteady => {
             let warning = Finding::warning("unsteady", "answered once, and then it did not");
             vec![warning.expected("the same again")]
+        }
+        AnswerProbe::Rows(facts) => {
+            let finding = latency_finding(domain, source, facts.first_ms, facts.warm_ms);
+            finding.into_iter().collect()
         }
         AnswerProbe::Answered(facts) => part_findings(domain, source, facts),
     }
@@ -41,16 +48,14 @@ fn next_page_finding() -> Finding {
         .hint("without, a key with one page is answered, and every other one fails")
 }
 
-/// The finding about a 404 to which the file gives a meaning.
-fn missing_finding(meaning: &Missing) -> Finding {
+/// The finding about a 404, or no row, to which the file gives a meaning.
+fn missing_finding(answer: &str, meaning: &Missing) -> Finding {
     let hint = "give `--key` one that it has, to see what its answers are like";
-    match meaning {
-        Missing::Value(_) => {
-            Finding::note("missing", "answered 404, which stands for a value").hint(hint)
-        }
-        _ => Finding::warning("not-found", "answered 404, which says that there is no such key")
-            .hint(hint),
+    if let Missing::Value(_) = meaning {
+        return Finding::note("missing", format!("{answer}, which stands for a value")).hint(hint);
     }
+    let text = format!("{answer}, which says that there is no such key");
+    Finding::warning("not-found", text).hint(hint)
 }
 
 /// The findings about an answer that is a part.
@@ -88,7 +93,7 @@ fn part_findings(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Vec<F
             "has a next page, which is left out (`pages: first`)",
         ));
     }
-    findings.extend(latency_finding(domain, source, facts));
+    findings.extend(latency_finding(domain, source, facts.first_ms, facts.warm_ms));
     findings
 }
 
@@ -126,20 +131,25 @@ fn snapshot_findings(facts: &AnswerFacts) -> Vec<Finding> {
 }
 
 /// The finding about a latency that leaves no room for a dataset.
-fn latency_finding(domain: &Domain, source: &Source, facts: &AnswerFacts) -> Option<Finding> {
+fn latency_finding(
+    domain: &Domain,
+    source: &Source,
+    first_ms: f64,
+    warm_ms: Option<f64>,
+) -> Option<Finding> {
     let (limit, name) = match source.timeout {
         Some(timeout) if timeout < domain.deadline => (timeout, "timeout"),
         _ => (domain.deadline, "deadline"),
     };
     let limit_ms = ms(limit);
     let expected = format!("less than its `{name}`, {}", humantime::format_duration(limit));
-    match facts.warm_ms {
+    match warm_ms {
         Some(warm) if warm > limit_ms => {
             let observation = format!("takes {warm:.0} ms for an answer (median)");
             Some(Finding::error("too-slow", observation).expected(expected))
         }
-        _ if facts.first_ms > limit_ms => {
-            let observation = format!("took {:.0} ms for its first answer", facts.first_ms);
+        _ if first_ms > limit_ms => {
+            let observation = format!("took {first_ms:.0} ms for its first answer");
             Some(Finding::warning("slow-start", observation).expected(expected))
         }
         _ => None,

@@ -57,6 +57,17 @@ pub(in super::super) struct AnswerFacts {
     pub(in super::super) warm_ms: Option<f64>,
 }
 
+/// The facts about the rows of a database.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(in super::super) struct RowsFacts {
+    /// The part's size.
+    pub(in super::super) body_bytes: usize,
+    /// With a new connection.
+    pub(in super::super) first_ms: f64,
+    /// The median over a connection that is there.
+    pub(in super::super) warm_ms: Option<f64>,
+}
+
 /// What the `ETag` of a source promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,8 +91,10 @@ pub(in super::super) enum AnswerProbe {
         /// It answered with a link to a next page, but the file has no `pages` for it.
         has_next_page: bool,
     },
-    /// It answered 404, to which the file gives a meaning.
+    /// It answered 404, or has no row, to which the file gives a meaning.
     NotFound,
+    /// It is a database, and has rows or a value for none.
+    Rows(RowsFacts),
     /// It answered once, and then it did not.
     Unsteady,
     /// It answered 200.
@@ -122,11 +135,43 @@ pub(super) async fn probe_answer(
             return (AnswerProbe::Failed { error, has_next_page }, None);
         }
     };
+    let Some(answers) = answers else {
+        let first = attempts.first().zip(part.as_ref());
+        let rows = match first {
+            Some((first, part)) => {
+                let warm = time_warm_reads(&client, ask, context.timeout).await;
+                let body_bytes = part.json.len();
+                let warm_ms = warm.map(ms);
+                AnswerProbe::Rows(RowsFacts { first_ms: ms(first.took), warm_ms, body_bytes })
+            }
+            None => AnswerProbe::NotFound,
+        };
+        return (rows, part);
+    };
     let answered = attempts.first().filter(|attempt| attempt.status == Some(200));
     let Some(first) = answered else { return (AnswerProbe::NotFound, part) };
-    let Some(answers) = answers else { return (AnswerProbe::NotFound, part) };
     let facts = answers.probe(first).await;
     (facts.map_or(AnswerProbe::Unsteady, AnswerProbe::Answered), part)
+}
+
+/// The median of a few reads, one after the other, within the limit together.
+async fn time_warm_reads(
+    client: &Client,
+    ask: PartRequest<'_>,
+    limit: Duration,
+) -> Option<Duration> {
+    let end = Instant::now() + limit;
+    let mut took = Vec::with_capacity(WARM_ANSWERS);
+    for _ in 0..WARM_ANSWERS {
+        let mut attempts = Vec::new();
+        let ask = PartRequest { deadline: end, ..ask };
+        if client.fetch(ask, &mut attempts).await.is_err() {
+            break;
+        }
+        took.extend(attempts.first().map(|attempt| attempt.took));
+    }
+    took.sort_unstable();
+    took.get(took.len() / 2).copied()
 }
 
 /// A client of the doctor's own: the one that collects parts hands out no headers.

@@ -137,7 +137,9 @@ async fn probe_mutual(
         timeout(context.timeout, probe_without_certificate(uri, &identity, server, tls)),
         timeout(context.timeout, present_certificate(connector, uri)),
     );
-    let without_certificate = without.ok().and_then(Result::ok).map(|refusal| match refusal {
+    // PostgreSQL refuses after the handshake: its session is looked at elsewhere.
+    let without = without.ok().filter(|_| source.http().is_some());
+    let without_certificate = without.and_then(Result::ok).map(|refusal| match refusal {
         ProbeRefusal::DemandsCertificate => WithoutCertificate::Refused,
         ProbeRefusal::AcceptsWithout => WithoutCertificate::Accepted,
         ProbeRefusal::Unknown(_) => WithoutCertificate::Closed,

@@ -7,7 +7,9 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 use owo_colors::OwoColorize as _;
 
 use super::super::probe::{AnswerFacts, EtagStrength, WithoutCertificate};
-use super::super::report::{ConnectionReport, DomainReport, SourceReport};
+use super::super::report::{
+    ConnectionReport, DomainReport, SourceReport, StatementReport, TypedName,
+};
 use super::layout::{certificate_identity, draw_findings, expires_in, level_sign, write_folded};
 
 /// Draws `domain`; `asked`: its sources were asked with a key.
@@ -40,7 +42,7 @@ fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usiz
     let mut first = vec![source.origin.clone()];
     let mut second = Vec::new();
     if let Some(connection) = &source.connection {
-        second.extend(connection_words(connection, source.answer.as_ref()));
+        second.extend(connection_words(connection, source));
         first.extend(
             connection
                 .certificate
@@ -50,12 +52,15 @@ fn draw_source(text: &mut String, line: &str, source: &SourceReport, width: usiz
     }
     write_folded(text, first, width);
     write_folded(text, second, width);
+    let types = source.database.as_ref().and_then(|it| it.statement.as_ref()).map(type_words);
+    write_folded(text, types.unwrap_or_default(), width);
 }
 
-fn connection_words(connection: &ConnectionReport, answer: Option<&AnswerFacts>) -> Vec<String> {
+fn connection_words(connection: &ConnectionReport, source: &SourceReport) -> Vec<String> {
     let mut words: Vec<String> =
         [&connection.protocol, &connection.key_exchange].into_iter().flatten().cloned().collect();
-    words.extend(answer.map(|answer| answer.http.to_owned()));
+    words.extend(source.answer.as_ref().map(|answer| answer.http.to_owned()));
+    words.extend(source.database.as_ref().map(|it| format!("PostgreSQL {}", it.version)));
     words.extend(
         connection
             .certificate
@@ -63,6 +68,12 @@ fn connection_words(connection: &ConnectionReport, answer: Option<&AnswerFacts>)
             .map(|certificate| format!("issued by {}", certificate.issuer)),
     );
     words
+}
+
+/// `{key}: int8`, then the columns.
+fn type_words(statement: &StatementReport) -> Vec<String> {
+    let typed = |it: &TypedName| format!("{}: {}", it.name, it.type_name);
+    statement.parameters.iter().chain(&statement.columns).map(typed).collect()
 }
 
 /// Which columns there is room for.
@@ -104,6 +115,7 @@ fn table(domain: &DomainReport, asked: bool, columns: Columns) -> String {
 fn cells(source: &SourceReport, header: &[&str]) -> Vec<String> {
     let connection = source.connection.as_ref();
     let answer = source.answer.as_ref();
+    let rows = source.rows.as_ref();
     let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.1} ms"));
     let cell = |column: &&str| match *column {
         // The mark stands for itself while widths are measured; its colour comes later.
@@ -112,8 +124,8 @@ fn cells(source: &SourceReport, header: &[&str]) -> Vec<String> {
         "EXPIRES IN" => connection.and_then(|it| it.certificate.as_ref()).map(expires_in),
         "CONNECT" => time(connection.map(|it| it.connect_ms)),
         "TLS" => time(connection.and_then(|it| it.handshake_ms)),
-        "FIRST" => time(answer.map(|it| it.first_ms)),
-        "WARM" => time(answer.and_then(|it| it.warm_ms)),
+        "FIRST" => time(answer.map(|it| it.first_ms).or(rows.map(|it| it.first_ms))),
+        "WARM" => time(answer.map_or(rows.and_then(|it| it.warm_ms), |it| it.warm_ms)),
         _ => answer.map(validator_text),
     };
     header.iter().map(|column| cell(column).unwrap_or_else(|| "-".to_owned())).collect()

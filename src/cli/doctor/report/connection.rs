@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::super::probe::{CertificatePresentation, ConnectionProbe, TlsProbe, WithoutCertificate};
 use super::super::units::ms;
 use crate::identity::{Certificate, format_timestamp};
+use crate::sources::DatabaseExamination;
 
 /// The most names that are shown of a certificate, and the most characters of each: a stranger may
 /// have written them.
@@ -55,6 +56,16 @@ impl ConnectionReport {
             }),
             ConnectionProbe::Tls(tls) => Some(Self::of_tls(tls)),
         }
+    }
+
+    /// With what a database's own session says of a client without a certificate, which its
+    /// handshake does not.
+    pub(super) fn with_session(self, database: Option<&DatabaseExamination>) -> Self {
+        let Some(database) = database else { return self };
+        let without_certificate = database.lets_in_without_certificate.map(|is_let_in| {
+            if is_let_in { WithoutCertificate::Accepted } else { WithoutCertificate::Refused }
+        });
+        Self { without_certificate, ..self }
     }
 
     fn of_tls(tls: &TlsProbe) -> Self {
