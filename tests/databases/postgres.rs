@@ -1,7 +1,9 @@
 //! `PostgreSQL`, in each version that is there.
 
+use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bfb::identity::issue::Leaf;
@@ -151,15 +153,21 @@ async fn statements_and_their_parameters_are_in_the_log() {
 #[tokio::test]
 async fn a_server_that_is_dropped_leaves_no_process_and_no_shared_memory() {
     let pki = Pki::new();
-    let server = Postgres::start_with(&pki, PostgresSetup::usual()).await;
-    let pid = server.process().pid();
-    let segments = || {
-        let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-        table.lines().filter(|line| line.split_whitespace().any(|it| it == pid.to_string())).count()
-    };
-    assert_eq!(segments(), 1);
-    server.pause();
-    drop(server);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
-    assert_eq!(segments(), 0);
+    let ends: [fn(&mut Postgres); 3] = [|server| server.pause(), |_| (), Postgres::kill];
+    for end in ends {
+        let mut server = Postgres::start(&pki).await;
+        let pid = server.process().pid();
+        assert_eq!(segments(pid), 1);
+        end(&mut server);
+        drop(server);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert_eq!(segments(pid), 0);
+    }
+}
+
+/// How many segments of shared memory there are that this process made.
+fn segments(pid: u32) -> usize {
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let makers = table.lines().filter_map(|line| line.split_whitespace().nth(4));
+    makers.filter(|maker| *maker == pid.to_string()).count()
 }
