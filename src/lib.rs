@@ -21,7 +21,7 @@
 //!       │
 //!   collect                    all parts or nothing; the rounds of a snapshot
 //!       │
-//!   sources                    one part from one source, HTTP or a database: retries, breaker, bounds
+//!   sources                    one part from one HTTP service or database, within bounds
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
 //!       │

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::account::{ClientState, SourceAccount};
 use super::http_client::HttpClient;
 use super::render::RequestTarget;
-use super::{Attempt, PartRequest, SharedSources, SourceAnswer, SourceError};
+use super::{Attempt, Fetched, PartRequest, SharedSources, SourceAnswer, SourceError};
 use crate::domain::{Domain, Source, SourceKind};
 
 #[cfg(feature = "postgres")]
@@ -29,16 +29,6 @@ enum Backend {
     /// A kind that this build does not have; `check` refuses it.
     #[cfg(not(feature = "postgres"))]
     Absent,
-}
-
-/// The result of asking one source.
-#[derive(Debug)]
-pub struct Fetched {
-    /// Its part, or why there is none. `None`: it was not reached, because another source of its
-    /// transaction failed.
-    pub result: Option<Result<SourceAnswer, SourceError>>,
-    /// Every request that was made.
-    pub attempts: Vec<Attempt>,
 }
 
 impl Client {

@@ -17,7 +17,6 @@ use super::account::SourceAccount;
 use super::answer::{self, UpstreamReply};
 use super::attempt_error::{AttemptError, breaker_open_error, format_duration};
 use super::breaker::AttemptHealth;
-use super::client::Fetched;
 use super::exchange::BodyLimit;
 use super::postgres::{
     PostgresPool, StatementOutcome, StatementRead, TransactionEnd, statement_text,
@@ -26,8 +25,8 @@ use super::recording::Recorder;
 use super::render::RequestTarget;
 use super::retry::Backoff;
 use super::{
-    Attempt, BODY_COPIES, Part, PartRequest, Reason, Recording, SharedSources, SourceAnswer,
-    TraceContext, Validator, json,
+    Attempt, BODY_COPIES, Fetched, Part, PartRequest, Reason, Recording, SharedSources,
+    SourceAnswer, TraceContext, Validator, json,
 };
 use crate::domain::{Missing, PostgresSource, Rows, Source, SourceKind};
 
@@ -40,12 +39,12 @@ pub(super) struct DatabaseClient {
     statement: String,
     /// Shared by the sources of a domain that read this database.
     pool: Arc<PostgresPool>,
-    transport: Transport,
+    origin: RowsOrigin,
 }
 
 /// Where answers come from.
 #[derive(Debug)]
-enum Transport {
+enum RowsOrigin {
     Live,
     Record(Recorder),
     Replay(Recorder),
@@ -72,17 +71,17 @@ impl DatabaseClient {
         );
         let source = &account.source;
         let recorder = |folder| Recorder::new(folder, &source.name, &source.address());
-        let transport = match &shared.recording {
-            Recording::Off => Transport::Live,
-            Recording::Record(folder) => Transport::Record(recorder(folder)),
-            Recording::Replay(folder) => Transport::Replay(recorder(folder)),
+        let origin = match &shared.recording {
+            Recording::Off => RowsOrigin::Live,
+            Recording::Record(folder) => RowsOrigin::Record(recorder(folder)),
+            Recording::Replay(folder) => RowsOrigin::Replay(recorder(folder)),
         };
         Self {
             account: Arc::clone(account),
             statement: statement_text(&postgres.query.text, postgres.rows),
             postgres: postgres.clone(),
             pool,
-            transport,
+            origin,
         }
     }
 
@@ -116,7 +115,10 @@ fn pool_size(
     postgres: &PostgresSource,
     sources: &[Source],
 ) -> std::num::NonZeroUsize {
-    let is_of_database = |other: &&Source| matches!(&other.kind, SourceKind::Postgres(it) if it.database == postgres.database);
+    let is_of_database = |other: &&Source| match &other.kind {
+        SourceKind::Postgres(other) => other.database == postgres.database,
+        SourceKind::Http(_) => false,
+    };
     let sizes = sources.iter().filter(is_of_database).map(|other| other.concurrency);
     sizes.fold(source.concurrency, std::num::NonZeroUsize::max)
 }
@@ -382,7 +384,7 @@ impl Group<'_> {
     async fn replay(&self) -> Option<Vec<MemberOutcome>> {
         let mut outcomes = Vec::new();
         for member in &self.members {
-            let Transport::Replay(recorder) = &member.client.transport else { return None };
+            let RowsOrigin::Replay(recorder) = &member.client.origin else { return None };
             outcomes.push(member.replay(recorder).await);
         }
         Some(outcomes)
@@ -394,7 +396,10 @@ impl Group<'_> {
 const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 fn is_breaker_open(outcomes: &[MemberOutcome]) -> bool {
-    let is_open = |outcome: &MemberOutcome| matches!(outcome, MemberOutcome::Failed(error) if error.reason == Reason::BreakerOpen);
+    let is_open = |outcome: &MemberOutcome| match outcome {
+        MemberOutcome::Failed(error) => error.reason == Reason::BreakerOpen,
+        MemberOutcome::Part(..) | MemberOutcome::NoRow | MemberOutcome::Unreached => false,
+    };
     outcomes.iter().any(is_open)
 }
 
@@ -435,7 +440,7 @@ impl<'a> GroupMember<'a> {
 
     /// Records a text, or that there was no row: as a 200 and a 404.
     async fn record(&self, text: Option<&[u8]>) {
-        let Transport::Record(recorder) = &self.client.transport else { return };
+        let RowsOrigin::Record(recorder) = &self.client.origin else { return };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let reply = UpstreamReply {

@@ -3,7 +3,8 @@
 //! `make test` runs a short form; the long one takes 100 000 datasets:
 //!
 //! ```text
-//! BFB_DATABASE_DATASETS=100000 cargo test --release --test promises databases::instant -- --nocapture
+//! BFB_DATABASE_DATASETS=100000 cargo test --release --test promises databases::instant -- \
+//!     --nocapture
 //! ```
 
 #![allow(clippy::print_stderr, reason = "the figures are part of the result")]

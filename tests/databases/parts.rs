@@ -60,7 +60,10 @@ async fn rows_are_the_servers_own_json_on_every_version() {
             (got.status, got.text()),
             (
                 200,
-                r#"{"loyalty":{"tier":"gold","points":7},"orders":[{"id":2,"total":2.00},{"id":1,"total":1.10}],"none":[]}"#
+                concat!(
+                    r#"{"loyalty":{"tier":"gold","points":7},"#,
+                    r#""orders":[{"id":2,"total":2.00},{"id":1,"total":1.10}],"none":[]}"#,
+                )
             )
         );
         assert_eq!(

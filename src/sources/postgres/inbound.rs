@@ -85,12 +85,12 @@ impl InboundError {
 pub(super) struct InboundStream<S> {
     stream: S,
     budget: InboundBudget,
-    frames: FrameReader,
+    frames: MessageFrames,
 }
 
 impl<S> InboundStream<S> {
     pub(super) fn new(stream: S, budget: InboundBudget) -> Self {
-        Self { stream, budget, frames: FrameReader::default() }
+        Self { stream, budget, frames: MessageFrames::default() }
     }
 }
 
@@ -128,7 +128,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for InboundStream<S> {
 
 /// Follows the frames of a stream.
 #[derive(Debug, Default)]
-struct FrameReader {
+struct MessageFrames {
     header: [u8; HEADER_BYTES],
     /// The bytes of the header that have come.
     header_bytes: usize,
@@ -138,7 +138,7 @@ struct FrameReader {
     authentication: Vec<u8>,
 }
 
-impl FrameReader {
+impl MessageFrames {
     /// Takes the bytes that came out of the budget.
     fn read(&mut self, mut bytes: &[u8], budget: &InboundBudget) -> Result<(), InboundError> {
         let left = budget.left();
@@ -208,7 +208,7 @@ mod tests {
 
     fn read_in_pieces(bytes: &[u8], size: usize, budget: u64) -> Result<u64, InboundError> {
         let budget = InboundBudget::new(budget);
-        let mut frames = FrameReader::default();
+        let mut frames = MessageFrames::default();
         for piece in bytes.chunks(size) {
             frames.read(piece, &budget)?;
         }
