@@ -1,14 +1,16 @@
 //! `PostgreSQL`, in each version that is there.
 
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bfb::identity::issue::Leaf;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use super::{POSTGRES, connection, handshake};
+use super::{POSTGRES, SILENCE, connection, handshake};
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::pki::{PROFILE, Pki};
 use crate::support::postgres::{
@@ -18,8 +20,6 @@ use crate::support::postgres::{
 
 /// What a client writes to ask whether there is TLS; the answer is one byte, `S` or `N`.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// Far longer than an answer of a server that runs.
-const SILENCE: Duration = Duration::from_millis(300);
 
 fn with_tls() -> impl Iterator<Item = PostgresVersion> {
     PostgresVersion::all().into_iter().filter(|version| version.tls)
@@ -107,14 +107,12 @@ async fn a_server_that_is_paused_says_nothing_until_it_goes_on() {
     let pki = Pki::new();
     let server = Postgres::start(&pki).await;
     server.pause();
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
-    stream.write_all(&TLS_REQUEST).unwrap();
-    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(&TLS_REQUEST).await.unwrap();
     let mut answer = [0];
-    assert_eq!(stream.read(&mut answer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    timeout(SILENCE, stream.read(&mut answer)).await.unwrap_err();
     server.resume();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.read_exact(&mut answer).unwrap();
+    timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"S");
 }
 

@@ -21,7 +21,7 @@ use super::account;
 use super::pki::{Pki, profile};
 use super::port::free;
 use super::postgres_versions::{Programs, copy_folder, quick_folder, template};
-use super::process::Process;
+use super::process::{Process, wait_until_stopped};
 
 pub(crate) use super::postgres_versions::{
     CERTIFIED, MAPPED, PASSWORD, PASSWORDED, PostgresVersion, TRUSTED,
@@ -206,7 +206,7 @@ impl Postgres {
     /// Ends it with all its processes as a power cut would.
     pub(crate) fn kill(&mut self) {
         // A process that is stopped starts no other while these are counted.
-        self.process.signal("STOP");
+        self.process.pause();
         for child in children(self.process.pid()) {
             signal(child, "KILL");
         }
@@ -222,9 +222,10 @@ impl Postgres {
 
     /// Stops all its processes in the middle of their work; their sockets stay open.
     pub(crate) fn pause(&self) {
-        self.process.signal("STOP");
+        self.process.pause();
         for child in children(self.process.pid()) {
             signal(child, "STOP");
+            wait_until_stopped(child);
         }
     }
 
@@ -233,7 +234,7 @@ impl Postgres {
         for child in children(self.process.pid()) {
             signal(child, "CONT");
         }
-        self.process.signal("CONT");
+        self.process.resume();
     }
 
     /// Shows another certificate to the connections that come from now on.
