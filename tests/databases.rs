@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod bounds;
 mod connections;
 mod instant;
 mod parts;
