@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::pki::Pki;
 
+mod bounds;
 mod connections;
 mod instant;
 mod mongo;

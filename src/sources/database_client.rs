@@ -345,22 +345,30 @@ impl Group<'_> {
                 }
                 continue;
             }
-            return self.judge(outcomes).await;
+            return self.judge(outcomes, started).await;
         }
     }
 
     fn connect_timeout(&self, started: Instant, end: Instant) -> AttemptError {
         let had = end.saturating_duration_since(started);
         let detail = format!("gave no connection within {}", format_duration(had));
-        let health = if had >= CONCLUSIVE_TIMEOUT_MIN.max((end - self.began) / 2) {
-            AttemptHealth::Unhealthy
-        } else {
-            AttemptHealth::Unknown
-        };
+        let health = self.timeout_health(&self.members[0], had);
         AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
     }
 
-    async fn judge(&self, outcomes: Vec<StatementOutcome<'_>>) -> Vec<MemberOutcome> {
+    /// What it says of a source that it gave no answer in so much time.
+    fn timeout_health(&self, member: &GroupMember<'_>, had: Duration) -> AttemptHealth {
+        let whole = member.client.account.source.timeout.is_some_and(|timeout| had >= timeout);
+        let all = member.request.deadline.saturating_duration_since(self.began);
+        let is_conclusive = whole || had >= CONCLUSIVE_TIMEOUT_MIN.max(all / 2);
+        if is_conclusive { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown }
+    }
+
+    async fn judge(
+        &self,
+        outcomes: Vec<StatementOutcome<'_>>,
+        started: Instant,
+    ) -> Vec<MemberOutcome> {
         let mut judged = Vec::with_capacity(outcomes.len());
         for (member, outcome) in self.members.iter().zip(outcomes) {
             judged.push(match outcome {
@@ -372,6 +380,10 @@ impl Group<'_> {
                 StatementOutcome::NoRow => {
                     member.record(None).await;
                     MemberOutcome::NoRow
+                }
+                StatementOutcome::Failed(error) if error.reason == Reason::Timeout => {
+                    let health = self.timeout_health(member, started.elapsed());
+                    MemberOutcome::Failed(AttemptError { health, ..error })
                 }
                 StatementOutcome::Failed(error) => MemberOutcome::Failed(error),
                 StatementOutcome::Unreached => MemberOutcome::Unreached,
@@ -391,8 +403,8 @@ impl Group<'_> {
     }
 }
 
-/// A timeout is evidence against the source only if there was at least so much time, and half of
-/// what there was when the source was to be asked.
+/// A timeout is evidence against the source only if it had its own timeout in full, or at least so
+/// much time and half of what there was when it was to be asked.
 const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 fn is_breaker_open(outcomes: &[MemberOutcome]) -> bool {
