@@ -7,9 +7,13 @@ use crate::support::pki::Pki;
 
 mod connections;
 mod instant;
+mod mongo;
 mod parts;
 mod pgbouncer;
 mod postgres;
+
+/// How a client of `PostgreSQL` begins a handshake.
+const POSTGRES: &[&str] = &["-starttls", "postgres"];
 
 /// A connection string of libpq: the sidecar's identity, and the server's certificate verified.
 fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
@@ -22,10 +26,11 @@ fn connection(server: SocketAddr, pki: &Pki, role: &str, more: &str) -> String {
 
 /// The handshake as `openssl s_client` tells it, without a client certificate, and the server's
 /// certificate as text.
-async fn handshake(server: SocketAddr) -> String {
+async fn handshake(server: SocketAddr, options: &'static [&str]) -> String {
     let run = move || {
         let client = Command::new("openssl")
-            .args(["s_client", "-starttls", "postgres", "-connect", &server.to_string()])
+            .args(["s_client", "-connect", &server.to_string()])
+            .args(options)
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .output()

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 
-use super::{connection, handshake};
+use super::{POSTGRES, connection, handshake};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::pki::{PROFILE, Pki, profile};
 use crate::support::postgres::{
@@ -39,7 +39,7 @@ async fn it_shows_its_certificate_and_asks_for_one() {
     let pki = Pki::new();
     let server = Postgres::start(&pki).await;
     let pooler = PgBouncer::start(&pki, &server, &profile(), 2).await;
-    let said = handshake(pooler.addr()).await;
+    let said = handshake(pooler.addr(), POSTGRES).await;
     assert!(said.contains(PROFILE) && said.contains("Requested Signature Algorithms"), "{said}");
 }
 

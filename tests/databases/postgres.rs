@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bfb::identity::issue::Leaf;
 
-use super::{connection, handshake};
+use super::{POSTGRES, connection, handshake};
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::pki::{PROFILE, Pki};
 use crate::support::postgres::{
@@ -44,7 +44,7 @@ async fn a_server_asks_for_a_client_certificate_or_does_not() {
             let name = version.name();
             let setup = PostgresSetup { asks, ..PostgresSetup::of(version.clone()) };
             let server = Postgres::start_with(&pki, setup).await;
-            let said = handshake(server.addr()).await;
+            let said = handshake(server.addr(), POSTGRES).await;
             assert!(said.contains(PROFILE), "{name}: {said}");
             assert_eq!(said.contains("Requested Signature Algorithms"), asks, "{name}");
         }
@@ -92,11 +92,11 @@ async fn what_the_superuser_makes_every_role_may_read_and_none_may_change() {
 async fn new_connections_meet_the_new_certificate() {
     let pki = Pki::new();
     let server = Postgres::start(&pki).await;
-    assert!(handshake(server.addr()).await.contains(PROFILE));
+    assert!(handshake(server.addr(), POSTGRES).await.contains(PROFILE));
     let other = "spiffe://shop.example/ns/crm/sa/other";
     let pair = pki.authority.issue(&Leaf::new("other").uri(other)).unwrap();
     server.rotate(&pki, &pair).await;
-    let said = handshake(server.addr()).await;
+    let said = handshake(server.addr(), POSTGRES).await;
     assert!(said.contains(other) && !said.contains(PROFILE), "{said}");
 }
 

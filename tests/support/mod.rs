@@ -5,7 +5,8 @@
 //! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
 //! on a port that is free (`port`), a private `PostgreSQL` of each version that is there
 //! (`postgres`, `postgres_versions`) with or without a pooler before it (`pgbouncer`), neither of
-//! which runs as root (`account`), and a small API server of Kubernetes (`apiserver`).
+//! which runs as root (`account`), a private server of `MongoDB`'s protocol (`mongo`), and a small
+//! API server of Kubernetes (`apiserver`).
 
 pub(crate) mod account;
 #[cfg(feature = "webhook")]
@@ -19,6 +20,7 @@ pub(crate) mod events;
 pub(crate) mod flood;
 pub(crate) mod frames;
 pub(crate) mod link;
+pub(crate) mod mongo;
 pub(crate) mod pgbouncer;
 pub(crate) mod pki;
 pub(crate) mod port;

