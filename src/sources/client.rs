@@ -11,7 +11,7 @@ use super::render::RequestTarget;
 use super::{Attempt, PartRequest, SharedSources, SourceAnswer, SourceError};
 use crate::domain::{Domain, Source, SourceKind};
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
 use super::database_client::{self, DatabaseClient};
 
 /// The client of one source: connections, slots, breaker and retry budget.
@@ -24,8 +24,10 @@ pub struct Client {
 #[derive(Debug)]
 enum Backend {
     Http(Box<HttpClient>),
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     Database(DatabaseClient),
+    /// A database of a kind that this build has not, which `check` refuses.
+    Absent,
 }
 
 /// The result of asking one source.
@@ -36,6 +38,8 @@ pub struct Fetched {
     pub result: Option<Result<SourceAnswer, SourceError>>,
     /// Every request that was made.
     pub attempts: Vec<Attempt>,
+    /// Whether it belongs to one instant, with the others that were read together.
+    pub at_one_instant: bool,
 }
 
 impl Client {
@@ -71,18 +75,34 @@ impl Client {
         shared: &SharedSources,
     ) -> Self {
         let account = Arc::new(SourceAccount::new(source, &shared.metrics));
-        let backend = match &account.source.kind {
-            SourceKind::Http(http) => {
-                let http = HttpClient::new(Arc::clone(&account), http.clone(), shared);
-                Backend::Http(Box::new(http))
-            }
-            #[cfg(feature = "postgres")]
-            SourceKind::Postgres(postgres) => {
-                let pools = clients.iter().filter_map(|client| client.database());
-                Backend::Database(DatabaseClient::new(postgres, &account, sources, pools, shared))
-            }
+        let backend = if let SourceKind::Http(http) = &account.source.kind {
+            let http = HttpClient::new(Arc::clone(&account), http.clone(), shared);
+            Backend::Http(Box::new(http))
+        } else {
+            Self::database_backend(&account, sources, clients, shared).unwrap_or(Backend::Absent)
         };
         Self { account, backend }
+    }
+
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
+    fn database_backend(
+        account: &Arc<SourceAccount>,
+        sources: &[Source],
+        clients: &[Arc<Self>],
+        shared: &SharedSources,
+    ) -> Option<Backend> {
+        let others = clients.iter().filter_map(|client| client.database());
+        DatabaseClient::new(account, sources, others, shared).map(Backend::Database)
+    }
+
+    #[cfg(not(any(feature = "postgres", feature = "mongodb")))]
+    fn database_backend(
+        _: &Arc<SourceAccount>,
+        _: &[Source],
+        _: &[Arc<Self>],
+        _: &SharedSources,
+    ) -> Option<Backend> {
+        None
     }
 
     /// Whether it can go on as the client of `source` beside `sources`, of which `clients` exist.
@@ -91,8 +111,8 @@ impl Client {
             return false;
         }
         match &self.backend {
-            Backend::Http(_) => true,
-            #[cfg(feature = "postgres")]
+            Backend::Http(_) | Backend::Absent => true,
+            #[cfg(any(feature = "postgres", feature = "mongodb"))]
             Backend::Database(database) => {
                 let others = clients.iter().filter_map(|client| client.database());
                 database.is_for(sources, others)
@@ -100,10 +120,10 @@ impl Client {
         }
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     fn database(&self) -> Option<&DatabaseClient> {
         match &self.backend {
-            Backend::Http(_) => None,
+            Backend::Http(_) | Backend::Absent => None,
             Backend::Database(database) => Some(database),
         }
     }
@@ -123,10 +143,11 @@ impl Client {
         self.account.count_failure(failure);
     }
 
-    /// Whether both are read in one transaction where they are asked at once.
+    /// Whether both are read together where they are asked at once: in one transaction, or in one
+    /// snapshot where the servers can.
     pub fn shares_transaction_with(&self, other: &Self) -> bool {
         match (&self.backend, &other.backend) {
-            #[cfg(feature = "postgres")]
+            #[cfg(any(feature = "postgres", feature = "mongodb"))]
             (Backend::Database(one), Backend::Database(other)) => one.shares_pool_with(other),
             _ => false,
         }
@@ -140,7 +161,7 @@ impl Client {
         attempts: &mut Vec<Attempt>,
     ) -> Result<SourceAnswer, SourceError> {
         let fetched = fetch_together(vec![(self, ask)]).await.pop();
-        let Some(Fetched { result: Some(result), attempts: made }) = fetched else {
+        let Some(Fetched { result: Some(result), attempts: made, .. }) = fetched else {
             return Err(SourceError::unreached(&self.source().name));
         };
         attempts.extend(made);
@@ -156,9 +177,9 @@ pub async fn fetch_together(requests: Vec<(&Client, PartRequest<'_>)>) -> Vec<Fe
     {
         let mut attempts = Vec::new();
         let result = http.fetch(target, request, &mut attempts).await;
-        return vec![Fetched { result: Some(result), attempts }];
+        return vec![Fetched { result: Some(result), attempts, at_one_instant: true }];
     }
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     {
         let count = requests.len();
         let members: Vec<_> = requests

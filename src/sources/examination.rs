@@ -48,13 +48,11 @@ pub async fn examine_database(
     limit: Duration,
 ) -> Option<DatabaseExamination> {
     match &source.kind {
-        SourceKind::Http(_) => None,
         #[cfg(feature = "postgres")]
         SourceKind::Postgres(postgres) => {
             Some(super::postgres::examine(source, postgres, names, shared, limit).await)
         }
-        #[cfg(not(feature = "postgres"))]
-        SourceKind::Postgres(_) => {
+        _ => {
             let _ = (names, shared, limit);
             None
         }

@@ -95,6 +95,10 @@ pub(super) async fn probe_connection(source: &Source, context: &DoctorContext) -
             let server = postgres.database.server.as_ref();
             (postgres.database.origin(), server, server.is_some())
         }
+        SourceKind::Mongo(mongo) => {
+            let server = mongo.database.server.as_ref();
+            (mongo.database.origin(), server, server.is_some())
+        }
     };
     let Some(uri) = origin else {
         return ConnectionProbe::Unreachable("its URL cannot be put together".to_owned());
@@ -128,7 +132,7 @@ async fn probe_mutual(
     let (identity, metrics) = (Arc::clone(identity), IdentityMetrics::default());
     let connector = match &source.kind {
         SourceKind::Http(_) => Connector::mutual(identity.clone(), server.clone(), tls, metrics),
-        SourceKind::Postgres(_) => {
+        SourceKind::Postgres(_) | SourceKind::Mongo(_) => {
             let server = server.clone();
             Connector::postgres(identity.clone(), server, is_request_demanded, tls, metrics)
         }
