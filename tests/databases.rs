@@ -8,6 +8,7 @@ use crate::support::pki::Pki;
 mod connections;
 mod instant;
 mod mongo;
+mod mongo_parts;
 mod parts;
 mod pgbouncer;
 mod postgres;

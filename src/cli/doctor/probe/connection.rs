@@ -132,7 +132,8 @@ async fn probe_mutual(
     let (identity, metrics) = (Arc::clone(identity), IdentityMetrics::default());
     let connector = match &source.kind {
         SourceKind::Http(_) => Connector::mutual(identity.clone(), server.clone(), tls, metrics),
-        SourceKind::Postgres(_) | SourceKind::Mongo(_) => {
+        SourceKind::Mongo(_) => Connector::mongo(&identity, server.clone(), tls, metrics),
+        SourceKind::Postgres(_) => {
             let server = server.clone();
             Connector::postgres(identity.clone(), server, is_request_demanded, tls, metrics)
         }
