@@ -21,7 +21,7 @@
 //!       │
 //!   collect                    all parts or nothing; the rounds of a snapshot
 //!       │
-//!   sources                    one part from one source: retries, breaker, bounds, pages
+//!   sources                    one part from one HTTP service or database, within bounds
 //!       │
 //!   identity                   certificates: load, rotate, verify, prove mutual
 //!       │
@@ -58,7 +58,9 @@
 //! 4. [`collect::Collector`] asks every [`sources::Client`] as soon as the parts that its URL names
 //!    have arrived; with `atomicity: snapshot` further rounds confirm that all parts were current
 //!    at one instant. One failure cancels the rest.
-//! 5. A client waits for a slot, asks its breaker, and sends a GET over a connection that
+//!    Sources that read one database are asked in one transaction.
+//! 5. A client waits for a slot, asks its breaker, and sends a GET, or a transaction's statements
+//!    (`sources/postgres/transaction.rs`), over a connection that
 //!    [`identity::Connector`] has proven mutual (`identity/connector.rs`, `prove`) before the first
 //!    byte of a request; it retries
 //!    within its budget and the deadline.

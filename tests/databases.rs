@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::pki::Pki;
 
+mod bounds;
 mod connections;
 mod instant;
 mod mongo;
@@ -12,6 +13,7 @@ mod mongo_parts;
 mod parts;
 mod pgbouncer;
 mod postgres;
+mod types;
 
 /// How a client of `PostgreSQL` begins a handshake.
 const POSTGRES: &[&str] = &["-starttls", "postgres"];

@@ -53,12 +53,12 @@ pub(crate) fn holds(data: &[u8]) {
 }
 
 fn template(segments: &[usize], queries: &[usize]) -> UrlTemplate {
-    let piece = |place: usize| match place {
-        0 => UrlPiece::Reference(Reference::Key),
-        _ => {
-            let path = vec![format!("m{place}")];
-            UrlPiece::Reference(Reference::Part { source: SourceIndex(0), path })
-        }
+    let piece = |place: usize| {
+        UrlPiece::Reference(if place == 0 {
+            Reference::Key
+        } else {
+            Reference::Part { source: SourceIndex(0), path: vec![format!("m{place}")] }
+        })
     };
     let mut pieces = vec![UrlPiece::Literal("/base".to_owned())];
     for place in segments {

@@ -11,6 +11,14 @@ pub(super) fn rows(context: &mut Context<'_>, fields: &Fields<'_>) -> Option<Row
     Some(if found == "one" { Rows::One } else { Rows::Many })
 }
 
+/// Reports a kind of source that was left out when the program was built.
+pub(super) fn report_absent_kind(context: &mut Context<'_>, kind: Field<'_>) {
+    let name = &kind.key.text;
+    let message = format!("`{name}` sources are not in this build");
+    let hint = format!("build it with the feature `{name}`, or put an HTTP service before it");
+    context.problem(kind.key.span.clone(), message, "a build with it, or a `url`", hint);
+}
+
 /// Reads `mutual`, where it is given.
 pub(super) fn mutuality<'n>(
     context: &mut Context<'_>,

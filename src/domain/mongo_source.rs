@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::context::{Context, FieldPlace};
 use super::database::{Mutuality, Password};
-use super::database_source::{mutuality, rows};
+use super::database_source::{mutuality, report_absent_kind, rows};
 use super::database_url::{DatabaseUrl, database_url};
 use super::fields::{Field, Fields, number, text};
 use super::mongo::{
@@ -32,6 +32,9 @@ pub(super) fn mongo_source(
     url: Field<'_>,
     references: &mut ReferenceReader<'_>,
 ) -> Option<MongoSource> {
+    if !cfg!(feature = "mongodb") {
+        report_absent_kind(context, url);
+    }
     let mutual = mongo_mutuality(context, fields, url);
     let database = text(context, url.node, "a URL").and_then(|at| database(context, at));
     let collection = fields
@@ -144,6 +147,11 @@ fn database(context: &mut Context<'_>, at: FieldPlace<'_>) -> Option<MongoDataba
         context.problem(at.span.clone(), "the URL names too many hosts", expected, hint);
     }
     let options = UrlOptions::read(context, at, &url);
+    if options.is_direct && url.hosts.len() > 1 {
+        let hint = "remove it, or all hosts but the one";
+        let message = "`directConnection` goes to one host, and the URL names several";
+        context.problem(at.span.clone(), message, "one host", hint);
+    }
     let credential = credential(context, at, &url, &options);
     if options.is_tls && !context.world.allow_https {
         let hint =

@@ -2,7 +2,7 @@
 
 use super::context::{Context, FieldPlace};
 use super::database::{Mutuality, Password, PostgresDatabase, PostgresSource};
-use super::database_source::{mutuality, rows};
+use super::database_source::{mutuality, report_absent_kind, rows};
 use super::database_url::{DatabaseUrl, database_url};
 use super::fields::{Field, Fields, text};
 use super::reference::ReferenceReader;
@@ -20,6 +20,9 @@ pub(super) fn postgres_source(
     url: Field<'_>,
     references: &mut ReferenceReader<'_>,
 ) -> Option<PostgresSource> {
+    if !cfg!(feature = "postgres") {
+        report_absent_kind(context, url);
+    }
     let mutual = match fields.get("mutual") {
         None => Some(Mutuality::Proven),
         Some(_) => postgres_mutuality(context, fields),

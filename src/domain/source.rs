@@ -160,7 +160,6 @@ fn kind(
         fields.require(context, "url", &format!("the source `{name}`"), hint);
         return None;
     };
-    check_presence(context, field);
     match field.key.text.as_str() {
         "postgres" => {
             let postgres = postgres_source(context, fields, field, references);
@@ -238,22 +237,6 @@ fn common_fields(
         concurrency: concurrency?,
         max_body: max_body?,
     })
-}
-
-/// Reports a source of a kind that this build does not have.
-fn check_presence(context: &mut Context<'_>, kind: Field<'_>) {
-    let name = kind.key.text.as_str();
-    let is_there = match name {
-        "postgres" => cfg!(feature = "postgres"),
-        "mongodb" => cfg!(feature = "mongodb"),
-        _ => true,
-    };
-    if !is_there {
-        let message = format!("`{name}` sources are not in this build");
-        let hint = "take a build with them, or put an HTTP service before the database, and name \
-                    that: `url: https://host/path/{key}`";
-        context.problem(kind.key.span.clone(), message, "a source that is in it", hint);
-    }
 }
 
 /// An HTTP source is always proven.

@@ -6,6 +6,7 @@
 //! `standard_conforming_strings`, which the transaction sets. It also holds the statement to one
 //! that reads, whose parentheses are closed, so that it can stand in parentheses itself.
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::context::{Context, FieldPlace};
@@ -188,7 +189,7 @@ impl StatementReader<'_, '_, '_> {
             at += c.len_utf8();
             match c {
                 '\\' if has_escapes => {
-                    at += self.text[at..].chars().next().map_or(0, char::len_utf8)
+                    at += self.text[at..].chars().next().map_or(0, char::len_utf8);
                 }
                 c if c == quote && self.text[at..].starts_with(quote) => at += 1,
                 c if c == quote => break,
@@ -298,7 +299,7 @@ impl StatementReader<'_, '_, '_> {
         if let Some(reference) = self.references.resolve(self.context, self.at, range) {
             self.parameters.push(reference);
             // The spaces keep the number from growing together with what stands beside it.
-            self.output.push_str(&format!(" ${} ", self.parameters.len()));
+            let _ = write!(self.output, " ${} ", self.parameters.len());
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) fn substitute(context: &mut Context<'_>, node: &mut TreeNode) {
 }
 
 /// A `${…}` as written.
-struct Reference<'s> {
+struct VariableReference<'s> {
     name: &'s str,
     default: Option<&'s str>,
     range: Range<usize>,
@@ -137,7 +137,7 @@ fn read_reference<'s>(
     at: FieldPlace<'s>,
     dollar: usize,
     closing: &HashMap<usize, usize>,
-) -> Option<Reference<'s>> {
+) -> Option<VariableReference<'s>> {
     let raw = &at.scalar.raw;
     let end = closing
         .get(&(dollar + 1))
@@ -156,9 +156,9 @@ fn read_reference<'s>(
     if !good {
         let message = format!("{} is not the name of an environment variable", quote(name));
         context.problem_in(at, range.clone(), message, EXPECTED, HINT);
-        return Some(Reference { name: "", default: Some(""), range });
+        return Some(VariableReference { name: "", default: Some(""), range });
     }
-    Some(Reference { name, default, range })
+    Some(VariableReference { name, default, range })
 }
 
 /// The end of each `${…}` whose braces come in pairs on one line: a default may hold pairs
@@ -188,9 +188,9 @@ fn closing_braces(text: &str) -> HashMap<usize, usize> {
 fn resolve_value(
     context: &mut Context<'_>,
     at: FieldPlace<'_>,
-    reference: &Reference<'_>,
+    reference: &VariableReference<'_>,
 ) -> Option<String> {
-    let Reference { name, default, range } = reference;
+    let VariableReference { name, default, range } = reference;
     if name.is_empty() {
         return None;
     }

@@ -141,6 +141,7 @@ fn top(lines: &str) -> String {
 mod bounds;
 mod passes;
 mod shown_problems;
+#[cfg(feature = "postgres")]
 mod statements;
 
 proptest! {

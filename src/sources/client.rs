@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::account::{ClientState, SourceAccount};
 use super::http_client::HttpClient;
 use super::render::RequestTarget;
-use super::{Attempt, PartRequest, SharedSources, SourceAnswer, SourceError};
+use super::{Attempt, Fetched, PartRequest, SharedSources, SourceAnswer, SourceError};
 use crate::domain::{Domain, Source, SourceKind};
 
 #[cfg(any(feature = "postgres", feature = "mongodb"))]
@@ -25,21 +25,9 @@ pub struct Client {
 enum Backend {
     Http(Box<HttpClient>),
     #[cfg(any(feature = "postgres", feature = "mongodb"))]
-    Database(DatabaseClient),
-    /// A database of a kind that this build has not, which `check` refuses.
+    Database(Box<DatabaseClient>),
+    /// A database of a kind that this build does not have; `check` refuses it.
     Absent,
-}
-
-/// The result of asking one source.
-#[derive(Debug)]
-pub struct Fetched {
-    /// Its part, or why there is none. `None`: it was not reached, because another source of its
-    /// transaction failed.
-    pub result: Option<Result<SourceAnswer, SourceError>>,
-    /// Every request that was made.
-    pub attempts: Vec<Attempt>,
-    /// Whether it belongs to one instant, with the others that were read together.
-    pub at_one_instant: bool,
 }
 
 impl Client {
@@ -92,7 +80,8 @@ impl Client {
         shared: &SharedSources,
     ) -> Option<Backend> {
         let others = clients.iter().filter_map(|client| client.database());
-        DatabaseClient::new(account, sources, others, shared).map(Backend::Database)
+        let client = DatabaseClient::new(account, sources, others, shared)?;
+        Some(Backend::Database(Box::new(client)))
     }
 
     #[cfg(not(any(feature = "postgres", feature = "mongodb")))]
@@ -116,6 +105,11 @@ impl Client {
             Backend::Database(database) => {
                 let others = clients.iter().filter_map(|client| client.database());
                 database.is_for(sources, others)
+            }
+            #[cfg(not(feature = "postgres"))]
+            Backend::Absent => {
+                let _ = (sources, clients);
+                false
             }
         }
     }

@@ -17,7 +17,6 @@ use super::account::SourceAccount;
 use super::answer::{self, UpstreamReply};
 use super::attempt_error::{AttemptError, breaker_open_error, format_duration};
 use super::breaker::AttemptHealth;
-use super::client::Fetched;
 use super::database::Database;
 use super::exchange::BodyLimit;
 #[cfg(feature = "mongodb")]
@@ -29,8 +28,8 @@ use super::recording::Recorder;
 use super::render::RequestTarget;
 use super::retry::Backoff;
 use super::{
-    Attempt, BODY_COPIES, Part, PartRequest, Reason, Recording, SharedSources, SourceAnswer,
-    TraceContext, Validator, json,
+    Attempt, BODY_COPIES, Fetched, Part, PartRequest, Reason, Recording, SharedSources,
+    SourceAnswer, TraceContext, Validator, json,
 };
 use crate::domain::{Missing, Rows, Source};
 
@@ -39,12 +38,12 @@ use crate::domain::{Missing, Rows, Source};
 pub(super) struct DatabaseClient {
     account: Arc<SourceAccount>,
     database: Database,
-    transport: Transport,
+    origin: RowsOrigin,
 }
 
 /// Where answers come from.
 #[derive(Debug)]
-enum Transport {
+enum RowsOrigin {
     Live,
     Record(Recorder),
     Replay(Recorder),
@@ -62,12 +61,12 @@ impl DatabaseClient {
         let source = &account.source;
         let database = Database::of(source, sources, others.map(|it| &it.database), shared)?;
         let recorder = |folder| Recorder::new(folder, &source.name, &source.address());
-        let transport = match &shared.recording {
-            Recording::Off => Transport::Live,
-            Recording::Record(folder) => Transport::Record(recorder(folder)),
-            Recording::Replay(folder) => Transport::Replay(recorder(folder)),
+        let origin = match &shared.recording {
+            Recording::Off => RowsOrigin::Live,
+            Recording::Record(folder) => RowsOrigin::Record(recorder(folder)),
+            Recording::Replay(folder) => RowsOrigin::Replay(recorder(folder)),
         };
-        Some(Self { account: Arc::clone(account), database, transport })
+        Some(Self { account: Arc::clone(account), database, origin })
     }
 
     /// Whether its pool is right for these sources, and is that of the `others` on its database.
@@ -270,19 +269,17 @@ impl Group<'_> {
     async fn acquire_slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, AttemptError> {
         let database = &self.members[0].client.database;
         let started = Instant::now();
-        match timeout_at(deadline, Arc::clone(database.slots()).acquire_owned()).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) => Err(AttemptError::inconclusive(Reason::Connect, "is not asked any more")),
-            Err(_) => {
-                let waited = format_duration(started.elapsed());
-                let detail = format!(
-                    "waited {waited} for one of its {} connections, until the deadline: see \
-                     `concurrency`",
-                    database.size()
-                );
-                Err(AttemptError::inconclusive(Reason::Timeout, detail))
-            }
+        let slot = timeout_at(deadline, Arc::clone(database.slots()).acquire_owned()).await;
+        if let Ok(slot) = slot {
+            let closed = |_| AttemptError::inconclusive(Reason::Connect, "is not asked any more");
+            return slot.map_err(closed);
         }
+        let waited = format_duration(started.elapsed());
+        let detail = format!(
+            "waited {waited} for one of its {} connections, until the deadline: see `concurrency`",
+            database.size()
+        );
+        Err(AttemptError::inconclusive(Reason::Timeout, detail))
     }
 
     /// Reads, and says whether all parts are of one instant.
@@ -303,7 +300,9 @@ impl Group<'_> {
                 (self.read_statements(&postgres.pool, slot, started, &ends).await, true)
             }
             #[cfg(feature = "mongodb")]
-            Database::Mongo(mongo) => self.read_collections(&mongo.pool, slot, &ends).await,
+            Database::Mongo(mongo) => {
+                self.read_collections(&mongo.pool, slot, started, &ends).await
+            }
         }
     }
 
@@ -345,7 +344,7 @@ impl Group<'_> {
                 }
                 continue;
             }
-            return self.judge(outcomes).await;
+            return self.judge(outcomes, started).await;
         }
     }
 
@@ -355,38 +354,47 @@ impl Group<'_> {
         &self,
         pool: &MongoPool,
         slot: OwnedSemaphorePermit,
+        started: Instant,
         ends: &[Instant],
     ) -> (Vec<MemberOutcome>, bool) {
         let members = self.members.iter().zip(ends);
         let reads = members.filter_map(|(member, end)| member.collection(*end)).collect();
         let (outcomes, at_one_instant) = pool.read(slot, reads).await;
-        (self.judge(outcomes).await, at_one_instant)
+        (self.judge(outcomes, started).await, at_one_instant)
     }
 
     #[cfg(feature = "postgres")]
     fn connect_timeout(&self, started: Instant, end: Instant) -> AttemptError {
         let had = end.saturating_duration_since(started);
         let detail = format!("gave no connection within {}", format_duration(had));
-        let health = if had >= CONCLUSIVE_TIMEOUT_MIN.max((end - self.began) / 2) {
-            AttemptHealth::Unhealthy
-        } else {
-            AttemptHealth::Unknown
-        };
+        let health = self.timeout_health(&self.members[0], had);
         AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
     }
 
-    async fn judge(&self, outcomes: Vec<PartOutcome<'_>>) -> Vec<MemberOutcome> {
+    /// What it says of a source that it gave no answer in so much time.
+    fn timeout_health(&self, member: &GroupMember<'_>, had: Duration) -> AttemptHealth {
+        let whole = member.client.account.source.timeout.is_some_and(|timeout| had >= timeout);
+        let all = member.request.deadline.saturating_duration_since(self.began);
+        let is_conclusive = whole || had >= CONCLUSIVE_TIMEOUT_MIN.max(all / 2);
+        if is_conclusive { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown }
+    }
+
+    async fn judge(&self, outcomes: Vec<PartOutcome<'_>>, started: Instant) -> Vec<MemberOutcome> {
         let mut judged = Vec::with_capacity(outcomes.len());
         for (member, outcome) in self.members.iter().zip(outcomes) {
             judged.push(match outcome {
                 PartOutcome::Json(text, reserved) => {
                     reserved.keep(text.len());
                     member.record(Some(&text)).await;
-                    member.part(text.into())
+                    member.part(&text.into())
                 }
                 PartOutcome::NoRow => {
                     member.record(None).await;
                     MemberOutcome::NoRow
+                }
+                PartOutcome::Failed(error) if error.reason == Reason::Timeout => {
+                    let health = self.timeout_health(member, started.elapsed());
+                    MemberOutcome::Failed(AttemptError { health, ..error })
                 }
                 PartOutcome::Failed(error) => MemberOutcome::Failed(error),
                 PartOutcome::Unreached => MemberOutcome::Unreached,
@@ -399,19 +407,22 @@ impl Group<'_> {
     async fn replay(&self) -> Option<Vec<MemberOutcome>> {
         let mut outcomes = Vec::new();
         for member in &self.members {
-            let Transport::Replay(recorder) = &member.client.transport else { return None };
+            let RowsOrigin::Replay(recorder) = &member.client.origin else { return None };
             outcomes.push(member.replay(recorder).await);
         }
         Some(outcomes)
     }
 }
 
-/// A timeout is evidence against the source only if there was at least so much time, and half of
-/// what there was when the source was to be asked.
+/// A timeout is evidence against the source only if it had its own timeout in full, or at least so
+/// much time and half of what there was when it was to be asked.
 const CONCLUSIVE_TIMEOUT_MIN: Duration = Duration::from_millis(100);
 
 fn is_breaker_open(outcomes: &[MemberOutcome]) -> bool {
-    let is_open = |outcome: &MemberOutcome| matches!(outcome, MemberOutcome::Failed(error) if error.reason == Reason::BreakerOpen);
+    let is_open = |outcome: &MemberOutcome| match outcome {
+        MemberOutcome::Failed(error) => error.reason == Reason::BreakerOpen,
+        MemberOutcome::Part(..) | MemberOutcome::NoRow | MemberOutcome::Unreached => false,
+    };
     outcomes.iter().any(is_open)
 }
 
@@ -452,9 +463,9 @@ impl<'a> GroupMember<'a> {
     }
 
     /// The part that a text is, whose memory is reserved.
-    fn part(&self, text: Bytes) -> MemberOutcome {
+    fn part(&self, text: &Bytes) -> MemberOutcome {
         let bytes = text.len() as u64;
-        match json::validate(&text) {
+        match json::validate(text) {
             Ok(json) => MemberOutcome::Part(Part { json, validator: Validator::None }, bytes),
             Err(invalid) => {
                 self.request.memory.give_back(BODY_COPIES * bytes);
@@ -465,7 +476,7 @@ impl<'a> GroupMember<'a> {
 
     /// Records a text, or that there was no row: as a 200 and a 404.
     async fn record(&self, text: Option<&[u8]>) {
-        let Transport::Record(recorder) = &self.client.transport else { return };
+        let RowsOrigin::Record(recorder) = &self.client.origin else { return };
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let reply = UpstreamReply {
@@ -492,7 +503,7 @@ impl<'a> GroupMember<'a> {
             Ok(reply) => {
                 let bytes = BODY_COPIES * reply.body.len() as u64;
                 match self.request.memory.take(bytes).await {
-                    Ok(()) => self.part(reply.body),
+                    Ok(()) => self.part(&reply.body),
                     Err(_) => MemberOutcome::Failed(AttemptError::no_memory()),
                 }
             }

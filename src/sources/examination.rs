@@ -37,10 +37,6 @@ pub struct StatementFacts {
 }
 
 /// Examines the database of `source`, beside sources of these names. `None`: it is none.
-#[cfg_attr(
-    not(feature = "postgres"),
-    expect(clippy::unused_async, reason = "no database is there")
-)]
 pub async fn examine_database(
     source: &Source,
     names: &[&str],

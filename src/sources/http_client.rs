@@ -396,7 +396,8 @@ impl HttpClient {
         let Some(reel) = &self.recorder else { return };
         if let Err(error) = reel.record(target.as_str(), reply).await {
             self.account.metrics.tape_failures.inc();
-            tracing::warn!(source_name = %self.account.source.name, %error, "an answer was not recorded");
+            let source_name = &self.account.source.name;
+            tracing::warn!(%source_name, %error, "an answer was not recorded");
         }
     }
 

@@ -46,7 +46,7 @@ mod trace;
 
 pub use account::ClientState;
 pub use breaker::BreakerState;
-pub use client::{Client, Fetched, fetch_together};
+pub use client::{Client, fetch_together};
 pub use config::{RecordingError, SourcesConfig};
 pub use examination::{DatabaseExamination, DatabaseFacts, StatementFacts, examine_database};
 pub(crate) use link_header::has_next_page;
@@ -111,6 +111,18 @@ pub enum SourceAnswer {
     Unchanged,
     /// 404 or no row, where the file maps it to `not-found`.
     NotFound,
+}
+
+/// The result of asking one source.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its part, or why there is none. `None`: it was not reached, because another source of its
+    /// transaction failed.
+    pub result: Option<Result<SourceAnswer, SourceError>>,
+    /// Every request that was made.
+    pub attempts: Vec<Attempt>,
+    /// Whether it belongs to one instant, with the others that were read together.
+    pub at_one_instant: bool,
 }
 
 /// One request as it went, for `--explain`, `Server-Timing` and spans.

@@ -1,9 +1,10 @@
 //! From the references of a source to the target of one request: a URL's, or the values of a
 //! statement.
 //!
-//! In a URL no value can leave its path segment or its query value. Every byte of a value that is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value
-//! that is no scalar is refused, and one that could lead elsewhere once a proxy has decoded it; so
-//! is a target longer than [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
+//! In a URL no value can leave its path segment or its query value. Every byte of a value that
+//! is not unreserved (RFC 3986, section 2.3) is percent-encoded. A value that is no scalar is
+//! refused, and one that could lead elsewhere once a proxy has decoded it; so is a target
+//! longer than [`TARGET_MAX`]. A part is walked member by member in its raw JSON.
 
 use std::borrow::Cow;
 

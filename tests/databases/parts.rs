@@ -1,5 +1,7 @@
 //! Parts from PostgreSQL: what a row becomes, what a failure is called, and what a value can do.
 
+use percent_encoding::NON_ALPHANUMERIC;
+
 use crate::support::domain::DomainFile;
 use crate::support::pki::Pki;
 use crate::support::postgres::{
@@ -58,7 +60,10 @@ async fn rows_are_the_servers_own_json_on_every_version() {
             (got.status, got.text()),
             (
                 200,
-                r#"{"loyalty":{"tier":"gold","points":7},"orders":[{"id":2,"total":2.00},{"id":1,"total":1.10}],"none":[]}"#
+                concat!(
+                    r#"{"loyalty":{"tier":"gold","points":7},"#,
+                    r#""orders":[{"id":2,"total":2.00},{"id":1,"total":1.10}],"none":[]}"#,
+                )
             )
         );
         assert_eq!(
@@ -138,7 +143,7 @@ async fn hostile_values_are_data() {
         "ä😀",
         &longest,
     ] {
-        let encoded: String = key.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded = percent_encoding::utf8_percent_encode(key, NON_ALPHANUMERIC);
         let got = sidecar.get(&format!("/v2/customers/{encoded}")).await;
         let expected = serde_json::json!({"loyalty": {"key": key, "rows": 2}});
         let part: serde_json::Value = serde_json::from_str(got.text()).unwrap();

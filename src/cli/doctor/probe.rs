@@ -95,9 +95,10 @@ async fn probe_connections<'d>(
         .collect();
     let probes = sources.into_iter().map(|(source, domain)| async move {
         let connection = connection::probe_connection(source, context).await;
-        let database = match connection.may_be_asked() {
-            true => probe_database(source, domain, context).await,
-            false => None,
+        let database = if connection.may_be_asked() {
+            probe_database(source, domain, context).await
+        } else {
+            None
         };
         SourceProbe { source, connection, database, answer: None, part: None }
     });

@@ -125,8 +125,11 @@ mod tests {
             name: name.to_owned(),
             origin,
             server,
+            mutual: "proven",
             connection: Some(connection),
             answer: Some(answer),
+            database: None,
+            rows: None,
             findings,
         }
     }

@@ -198,6 +198,8 @@ async fn add_document(
     text: &mut PartText<'_>,
 ) -> Result<(), AttemptError> {
     text.count_row()?;
+    // Many small documents are no long stretch on the event loop.
+    tokio::task::consume_budget().await;
     json.clear();
     match write_document(document, json, text.room()) {
         Ok(()) => text.push(json).await,

@@ -16,6 +16,7 @@ use super::inbound::{InboundBudget, InboundStream};
 use super::sql_error::{connect_error, connection_error};
 use crate::domain::PostgresDatabase;
 use crate::identity::{Connector, MutualConnection};
+use crate::resources::WorkMemory;
 use crate::sources::Reason;
 use crate::sources::attempt_error::AttemptError;
 
@@ -29,7 +30,7 @@ type Wire = InboundStream<TokioIo<MutualConnection>>;
 
 /// A connection that takes statements.
 pub(super) struct PostgresConnection {
-    pub(super) client: Client,
+    client: Client,
     wire: Connection<Wire, NoTlsStream>,
     budget: InboundBudget,
     unexpected_bytes: u64,
@@ -70,22 +71,21 @@ impl PostgresConnection {
     }
 
     /// Runs `work`, which uses the client, and moves the bytes of the connection meanwhile. Returns
-    /// the connection's error if it ends first.
+    /// the connection's error if it ends first. Large messages are read in the memory of `memory`,
+    /// which has them back when this ends.
     pub(super) async fn drive<T>(
-        wire: &mut Connection<Wire, NoTlsStream>,
-        work: impl Future<Output = T>,
+        &mut self,
+        memory: &WorkMemory,
+        work: impl AsyncFnOnce(&Client) -> T,
     ) -> Result<T, AttemptError> {
+        let mut buffered = BufferedMessages { memory, bytes: 0 };
         tokio::select! {
             // The work comes first: what it sends is then written at once.
             biased;
-            result = work => Ok(result),
-            error = wait_for_end(wire) => Err(error),
+            result = work(&self.client) => Ok(result),
+            error = wait_for_end(&mut self.wire) => Err(error),
+            error = buffered.admit_all(&self.budget) => Err(error),
         }
-    }
-
-    /// The two halves, for [`drive`](Self::drive).
-    pub(super) fn split(&mut self) -> (&Client, &mut Connection<Wire, NoTlsStream>) {
-        (&self.client, &mut self.wire)
     }
 
     /// Sets how much the answers to come may have.
@@ -105,6 +105,34 @@ impl PostgresConnection {
     /// Whether the server has ended it, or sent what nobody asked for.
     pub(super) fn is_ended(&mut self, cx: &mut Context<'_>) -> bool {
         self.wire.poll_message(cx).is_ready()
+    }
+}
+
+/// The memory of the large messages that the driver holds while they arrive.
+struct BufferedMessages<'a> {
+    memory: &'a WorkMemory,
+    bytes: u64,
+}
+
+impl BufferedMessages<'_> {
+    /// Admits each large message once there is memory for it; one at a time is held. Returns if
+    /// there is none.
+    async fn admit_all(&mut self, budget: &InboundBudget) -> AttemptError {
+        loop {
+            let bytes = budget.large_message().await;
+            let more = bytes.saturating_sub(self.bytes);
+            if self.memory.take(more).await.is_err() {
+                return AttemptError::no_memory();
+            }
+            self.bytes += more;
+            budget.admit();
+        }
+    }
+}
+
+impl Drop for BufferedMessages<'_> {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes);
     }
 }
 

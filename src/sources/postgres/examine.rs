@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 use super::connection::PostgresConnection;
 use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Reference, Source};
 use crate::identity::Connector;
+use crate::resources::WorkMemory;
 use crate::sources::attempt_error::AttemptError;
 use crate::sources::{DatabaseExamination, DatabaseFacts, Reason, SharedSources, StatementFacts};
 
@@ -47,10 +48,10 @@ async fn examine_session(
     let connector = connector(&postgres.database, shared)?;
     let mut connection = PostgresConnection::open(connector, &postgres.database).await?;
     connection.expect_bytes(EXAMINATION_BYTES_MAX);
-    let (client, wire) = connection.split();
-    let version = PostgresConnection::drive(wire, server_version(client)).await?;
-    let statement =
-        PostgresConnection::drive(wire, examine_statement(client, postgres, names)).await?;
+    let memory = WorkMemory::unshared();
+    let version = connection.drive(&memory, async |client| server_version(client).await).await?;
+    let examine = async |client: &Client| examine_statement(client, postgres, names).await;
+    let statement = connection.drive(&memory, examine).await?;
     Ok(DatabaseFacts { version, statement: statement.map_err(|error| server_words(&error)) })
 }
 

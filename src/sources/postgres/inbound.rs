@@ -1,7 +1,8 @@
 //! The bytes that a server sends, bounded: by message before one is read, and in all.
 //!
 //! The driver reads a message whole before it hands it on, and keeps some of what it reads, so a
-//! bound on rows alone would come too late. The frames are those of PostgreSQL's documentation,
+//! bound on rows alone would come too late. A large message is not read before there is memory for
+//! it. The frames are those of PostgreSQL's documentation,
 //! "Message Formats": a type, a length that counts itself, and a body.
 
 use std::error::Error;
@@ -10,10 +11,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
+/// A message of more bytes waits for memory.
+const LARGE_BYTES: u64 = 64 << 10;
 /// The bytes of a message's type and length.
 const HEADER_BYTES: usize = 5;
 /// The longest message of an authentication, in bytes.
@@ -27,22 +32,71 @@ const ITERATIONS_MAX: u64 = 100_000;
 
 /// How much a server may still send; shared with the stream that it sends on.
 #[derive(Debug, Clone)]
-pub(super) struct InboundBudget(Arc<AtomicU64>);
+pub(super) struct InboundBudget(Arc<BudgetState>);
+
+#[derive(Debug)]
+struct BudgetState {
+    left: AtomicU64,
+    /// The bytes of a large message that waits for memory; 0: none does.
+    waiting: AtomicU64,
+    /// Woken when a message waits.
+    waits: Notify,
+    /// The stream that waits. Held to put it in or take it out.
+    reader: Mutex<Option<Waker>>,
+}
 
 impl InboundBudget {
     /// A budget of so many bytes.
     pub(super) fn new(bytes: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(bytes)))
+        Self(Arc::new(BudgetState {
+            left: AtomicU64::new(bytes),
+            waiting: AtomicU64::new(0),
+            waits: Notify::new(),
+            reader: Mutex::new(None),
+        }))
     }
 
     /// Sets what may be sent from now on.
     pub(super) fn set(&self, bytes: u64) {
-        self.0.store(bytes, Ordering::Relaxed);
+        self.0.left.store(bytes, Ordering::Relaxed);
     }
 
     /// What may still be sent.
     pub(super) fn left(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.left.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of a large message, once one has been announced.
+    pub(super) async fn large_message(&self) -> u64 {
+        loop {
+            match self.0.waiting.load(Ordering::SeqCst) {
+                0 => self.0.waits.notified().await,
+                bytes => return bytes,
+            }
+        }
+    }
+
+    /// Lets the large message that waits be read.
+    pub(super) fn admit(&self) {
+        self.0.waiting.store(0, Ordering::SeqCst);
+        if let Some(reader) = self.0.reader.lock().take() {
+            reader.wake();
+        }
+    }
+
+    fn announce(&self, bytes: u64) {
+        self.0.waiting.store(bytes, Ordering::SeqCst);
+        self.0.waits.notify_one();
+    }
+
+    /// Whether a message waits; its reader is then woken when it is admitted.
+    fn is_waiting(&self, cx: &Context<'_>) -> bool {
+        if self.0.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
+        *self.0.reader.lock() = Some(cx.waker().clone());
+        // It may have been admitted in between.
+        self.0.waiting.load(Ordering::SeqCst) != 0
     }
 }
 
@@ -85,12 +139,12 @@ impl InboundError {
 pub(super) struct InboundStream<S> {
     stream: S,
     budget: InboundBudget,
-    frames: FrameReader,
+    frames: MessageFrames,
 }
 
 impl<S> InboundStream<S> {
     pub(super) fn new(stream: S, budget: InboundBudget) -> Self {
-        Self { stream, budget, frames: FrameReader::default() }
+        Self { stream, budget, frames: MessageFrames::default() }
     }
 }
 
@@ -100,11 +154,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for InboundStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.budget.is_waiting(cx) {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let this = &mut *self;
         let result = this.frames.read(&buf.filled()[before..], &this.budget);
-        Poll::Ready(result.map_err(|error| io::Error::other(error)))
+        Poll::Ready(result.map_err(io::Error::other))
     }
 }
 
@@ -128,7 +185,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for InboundStream<S> {
 
 /// Follows the frames of a stream.
 #[derive(Debug, Default)]
-struct FrameReader {
+struct MessageFrames {
     header: [u8; HEADER_BYTES],
     /// The bytes of the header that have come.
     header_bytes: usize,
@@ -138,7 +195,7 @@ struct FrameReader {
     authentication: Vec<u8>,
 }
 
-impl FrameReader {
+impl MessageFrames {
     /// Takes the bytes that came out of the budget.
     fn read(&mut self, mut bytes: &[u8], budget: &InboundBudget) -> Result<(), InboundError> {
         let left = budget.left();
@@ -153,6 +210,10 @@ impl FrameReader {
                 bytes = others;
                 if self.header_bytes == HEADER_BYTES {
                     self.begin_body(rest + bytes.len() as u64)?;
+                    let to_come = self.body_left as u64;
+                    if to_come > LARGE_BYTES && to_come > bytes.len() as u64 {
+                        budget.announce(to_come);
+                    }
                 }
             } else {
                 let (part, others) = bytes.split_at(bytes.len().min(self.body_left));
@@ -199,6 +260,8 @@ fn check_iterations(message: &[u8]) -> Result<(), InboundError> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn message(kind: u8, body: &[u8]) -> Vec<u8> {
@@ -208,7 +271,7 @@ mod tests {
 
     fn read_in_pieces(bytes: &[u8], size: usize, budget: u64) -> Result<u64, InboundError> {
         let budget = InboundBudget::new(budget);
-        let mut frames = FrameReader::default();
+        let mut frames = MessageFrames::default();
         for piece in bytes.chunks(size) {
             frames.read(piece, &budget)?;
         }
@@ -226,6 +289,30 @@ mod tests {
         let huge = [b'D', 0x7f, 0xff, 0xff, 0xff];
         assert_eq!(read_in_pieces(&huge, 5, 1_000), Err(InboundError::TooMuch));
         assert_eq!(read_in_pieces(&[b'D', 0, 0, 0, 3], 5, 1_000), Err(InboundError::BadLength));
+    }
+
+    #[tokio::test]
+    async fn a_large_message_is_read_once_it_is_admitted() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let (mut server, client) = tokio::io::duplex(1 << 20);
+        let budget = InboundBudget::new(1 << 20);
+        let mut stream = InboundStream::new(client, budget.clone());
+        let small = message(b'D', &[1; 1_000]);
+        let large = message(b'D', &vec![2; 100_000]);
+        server.write_all(&[small.clone(), large.clone()].concat()).await.unwrap();
+        let mut first = vec![0; small.len() + HEADER_BYTES];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(budget.large_message().await, 100_000);
+        let mut rest = vec![0; 100_000];
+        {
+            let mut reading = std::pin::pin!(stream.read_exact(&mut rest));
+            assert!(futures_util::future::poll_immediate(&mut reading).await.is_none());
+            budget.admit();
+            reading.await.unwrap();
+        }
+        assert_eq!(rest, vec![2; 100_000]);
+        assert_eq!(budget.left(), (1 << 20) - (small.len() + large.len()) as u64);
     }
 
     #[test]

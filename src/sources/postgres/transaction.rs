@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Error, RowStream};
 
-use super::connection::PostgresConnection;
 use super::pool::Checkout;
 use super::sql_error::{StatementStage, statement_error};
 use crate::domain::{Reference, Rows};
@@ -69,9 +68,10 @@ impl Checkout<'_> {
         let expected = room + overhead + row_overhead(room);
         self.connection.expect_bytes(expected);
         let mut outcomes = Vec::with_capacity(statements.len());
-        let (client, wire) = self.connection.split();
-        let reading = read_statements(client, statements, &mut outcomes);
-        let end = PostgresConnection::drive(wire, reading).await;
+        let unshared = WorkMemory::unshared();
+        let memory = statements.first().map_or(&unshared, |statement| statement.memory);
+        let read = async |client: &Client| read_statements(client, statements, &mut outcomes).await;
+        let end = self.connection.drive(memory, read).await;
         let mut is_broken_unread = false;
         let is_committed = match end {
             Ok(Ok(())) => true,
@@ -207,6 +207,8 @@ async fn read_rows<'a>(
     let mut text = PartText::new(statement.rows, statement.bytes_max, statement.memory);
     while let Some(row) = rows.next().await {
         let row = row.map_err(failed(StatementStage::Execution))?;
+        // Many small rows are no long stretch on the event loop.
+        tokio::task::consume_budget().await;
         let Ok(json) = row.try_get::<_, &str>(0) else {
             return Err(Some(not_json_error()));
         };

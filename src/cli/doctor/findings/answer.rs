@@ -51,15 +51,11 @@ fn next_page_finding() -> Finding {
 /// The finding about a 404, or no row, to which the file gives a meaning.
 fn missing_finding(answer: &str, meaning: &Missing) -> Finding {
     let hint = "give `--key` one that it has, to see what its answers are like";
-    match meaning {
-        Missing::Value(_) => {
-            Finding::note("missing", format!("{answer}, which stands for a value")).hint(hint)
-        }
-        _ => {
-            let text = format!("{answer}, which says that there is no such key");
-            Finding::warning("not-found", text).hint(hint)
-        }
+    if let Missing::Value(_) = meaning {
+        return Finding::note("missing", format!("{answer}, which stands for a value")).hint(hint);
     }
+    let text = format!("{answer}, which says that there is no such key");
+    Finding::warning("not-found", text).hint(hint)
 }
 
 /// The findings about an answer that is a part.

@@ -62,11 +62,9 @@ impl ConnectionReport {
     /// handshake does not.
     pub(super) fn with_session(self, database: Option<&DatabaseExamination>) -> Self {
         let Some(database) = database else { return self };
-        let without_certificate =
-            database.lets_in_without_certificate.map(|is_let_in| match is_let_in {
-                true => WithoutCertificate::Accepted,
-                false => WithoutCertificate::Refused,
-            });
+        let without_certificate = database.lets_in_without_certificate.map(|is_let_in| {
+            if is_let_in { WithoutCertificate::Accepted } else { WithoutCertificate::Refused }
+        });
         Self { without_certificate, ..self }
     }
 
