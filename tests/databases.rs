@@ -9,7 +9,10 @@ mod bounds;
 mod connections;
 mod instant;
 mod mongo;
+mod mongo_connections;
 mod mongo_parts;
+#[cfg(feature = "mongodb")]
+mod mongo_queries;
 mod parts;
 mod pgbouncer;
 mod postgres;

@@ -254,7 +254,7 @@ impl<'t, 'a, 's> TemplateReader<'t, 'a, 's> {
             self.context.problem_in(at, found, message, "the reference alone", hint);
             return None;
         }
-        if place == Place::Fixed || place == Place::PatternArguments {
+        if !matches!(place, Place::Filter | Place::Expression | Place::Literal) {
             let hint = "references stand as the values of a filter and in expressions";
             let message = "a reference cannot stand here: it could mean more than a value";
             self.context.problem_in(at, found, message, "a fixed value", hint);
@@ -281,7 +281,8 @@ impl<'t, 'a, 's> TemplateReader<'t, 'a, 's> {
                 else {
                     let hint = "write `{key:int}`, `{key:objectId}`, or `{key}` for a string";
                     let message = "there is no such conversion";
-                    self.context.problem_in(at, suffix, message, "`int` or `objectId`", hint);
+                    let place = if suffix.is_empty() { range } else { suffix };
+                    self.context.problem_in(at, place, message, "`int` or `objectId`", hint);
                     return None;
                 };
                 (inner.start..inner.start + colon, *conversion)

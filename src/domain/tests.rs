@@ -139,6 +139,7 @@ fn top(lines: &str) -> String {
 }
 
 mod bounds;
+mod collections;
 mod passes;
 mod shown_problems;
 #[cfg(feature = "postgres")]

@@ -24,8 +24,9 @@ use crate::sources::attempt_error::AttemptError;
 /// How long a connection may take to open; with the time between two looks at a server, also how
 /// long one that says nothing is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a server is looked at.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+/// How often a server is looked at: less than a query waits, so that one which could not be asked
+/// for a moment is found again by those that wait.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(2);
 /// How long a query waits for a server that can be asked. The deadline ends it sooner.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody uses.
