@@ -219,6 +219,15 @@ impl MongoConversion {
         }
     }
 
+    /// The type that it makes, by its name in BSON.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Self::Text => "string",
+            Self::Int => "long",
+            Self::ObjectId => "objectId",
+        }
+    }
+
     fn suffix(self) -> String {
         let name = Self::NAMED.iter().find(|(_, conversion)| *conversion == self);
         name.map_or(String::new(), |(name, _)| format!(":{name}"))

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{SharedSources, SourceError};
-use crate::domain::{Source, SourceKind};
+use crate::domain::{Reference, Source, SourceKind};
 
 /// What was learnt of a source's database.
 #[derive(Debug, Clone)]
@@ -18,8 +18,12 @@ pub struct DatabaseExamination {
 /// The facts about a database.
 #[derive(Debug, Clone)]
 pub struct DatabaseFacts {
+    /// What it is: `PostgreSQL`, `MongoDB`.
+    pub product: &'static str,
     /// Its version, as it says: `15.14`.
     pub version: String,
+    /// What its servers are together, where there may be several.
+    pub deployment: Option<&'static str>,
     /// What it makes of the query, or its own words against it. They hold no data: none was sent.
     pub statement: Result<StatementFacts, String>,
 }
@@ -34,6 +38,19 @@ pub struct StatementFacts {
     /// The tables that are read whole for each key, though the query has a condition on them: no
     /// index fits it.
     pub unindexed_tables: Vec<String>,
+    /// The collection that is read and that is not there.
+    pub missing_table: Option<String>,
+}
+
+/// A reference as it stands in the query.
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+pub(super) fn reference_name(reference: &Reference, names: &[&str]) -> String {
+    match reference {
+        Reference::Key => "{key}".to_owned(),
+        Reference::Part { source, path } => {
+            format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
+        }
+    }
 }
 
 /// Examines the database of `source`, beside sources of these names. `None`: it is none.
@@ -47,6 +64,10 @@ pub async fn examine_database(
         #[cfg(feature = "postgres")]
         SourceKind::Postgres(postgres) => {
             Some(super::postgres::examine(source, postgres, names, shared, limit).await)
+        }
+        #[cfg(feature = "mongodb")]
+        SourceKind::Mongo(mongo) => {
+            Some(super::mongo::examine(source, mongo, names, shared, limit).await)
         }
         _ => {
             let _ = (names, shared, limit);

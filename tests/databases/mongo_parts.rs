@@ -334,8 +334,8 @@ async fn the_servers_certificate_must_be_right_whether_it_asks_for_ours_or_not()
         let Some(server) = Mongo::start_with(&pki, setup).await else { return };
         let sidecar = sidecar(&pki, &domain(&server, &[filter, "mutual: no"])).await;
         assert_eq!(sidecar.get("/v2/customers/1").await.text(), r#"{"baskets":[]}"#, "{asks:?}");
-        let labels = [("source", "baskets"), ("mutual", "no")];
-        assert_eq!(sidecar.metric("bfb_source_mutual", &labels).await, Some(1.0));
+        let labels = [("source", "baskets")];
+        assert_eq!(sidecar.metric("bfb_source_mutual", &labels).await, Some(0.0));
     }
     // Its certificate is of another authority, or for another host.
     let stranger = Pki::new();

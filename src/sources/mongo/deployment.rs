@@ -37,6 +37,17 @@ pub(in crate::sources) enum DeploymentKind {
     Sharded,
 }
 
+impl DeploymentKind {
+    /// What it is, in words.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Standalone => "no replica set",
+            Self::ReplicaSet => "replica set",
+            Self::Sharded => "sharded cluster",
+        }
+    }
+}
+
 impl Deployment {
     /// The handler that keeps it current.
     pub(super) fn handler(&self) -> EventHandler<SdamEvent> {

@@ -8,11 +8,13 @@
 
 mod client;
 mod deployment;
+mod examine;
 mod json;
 mod mongo_error;
 mod pool;
 mod query;
 mod read;
 
+pub(super) use examine::examine;
 pub(super) use pool::MongoPool;
 pub(super) use read::CollectionRead;

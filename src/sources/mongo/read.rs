@@ -138,7 +138,7 @@ impl Driver {
 
 impl MongoClient {
     /// The meaning of an error; where no server could be asked, of the one that its monitors met.
-    fn explained(&self, error: &Error) -> AttemptError {
+    pub(super) fn explained(&self, error: &Error) -> AttemptError {
         let is_selection =
             matches!(&*error.kind, mongodb::error::ErrorKind::ServerSelection { .. });
         let trouble = if is_selection { self.deployment.trouble() } else { None };

@@ -8,10 +8,11 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::connection::PostgresConnection;
-use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Reference, Source};
+use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Source};
 use crate::identity::Connector;
 use crate::resources::WorkMemory;
 use crate::sources::attempt_error::AttemptError;
+use crate::sources::examination::reference_name;
 use crate::sources::{DatabaseExamination, DatabaseFacts, Reason, SharedSources, StatementFacts};
 
 /// What a server may send during an examination, in bytes.
@@ -52,7 +53,12 @@ async fn examine_session(
     let version = connection.drive(&memory, async |client| server_version(client).await).await?;
     let examine = async |client: &Client| examine_statement(client, postgres, names).await;
     let statement = connection.drive(&memory, examine).await?;
-    Ok(DatabaseFacts { version, statement: statement.map_err(|error| server_words(&error)) })
+    Ok(DatabaseFacts {
+        product: "PostgreSQL",
+        version,
+        deployment: None,
+        statement: statement.map_err(|error| server_words(&error)),
+    })
 }
 
 fn connector(
@@ -115,6 +121,7 @@ async fn examine_statement(
         parameters: references.zip(types).collect(),
         columns: columns.collect(),
         unindexed_tables: Vec::new(),
+        missing_table: None,
     };
     if let Some(plan) = explain(client, postgres).await? {
         unindexed_tables(&plan, &mut facts.unindexed_tables, PLAN_DEPTH_MAX);
@@ -163,16 +170,6 @@ fn unindexed_tables(plan: &Value, tables: &mut Vec<String>, depth: usize) {
     };
     for child in children {
         unindexed_tables(child, tables, depth - 1);
-    }
-}
-
-/// A reference as it stands in the query.
-fn reference_name(reference: &Reference, names: &[&str]) -> String {
-    match reference {
-        Reference::Key => "{key}".to_owned(),
-        Reference::Part { source, path } => {
-            format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
-        }
     }
 }
 

@@ -143,7 +143,8 @@ async fn probe_mutual(
         timeout(context.timeout, present_certificate(connector, uri)),
     );
     // PostgreSQL refuses after the handshake: its session is looked at elsewhere.
-    let without = without.ok().filter(|_| source.http().is_some());
+    let has_session = matches!(source.kind, SourceKind::Postgres(_));
+    let without = without.ok().filter(|_| !has_session);
     let without_certificate = without.and_then(Result::ok).map(|refusal| match refusal {
         ProbeRefusal::DemandsCertificate => WithoutCertificate::Refused,
         ProbeRefusal::AcceptsWithout => WithoutCertificate::Accepted,
