@@ -13,6 +13,7 @@ mod mongo_connections;
 mod mongo_parts;
 #[cfg(feature = "mongodb")]
 mod mongo_queries;
+mod mongo_types;
 mod parts;
 mod pgbouncer;
 mod postgres;

@@ -168,7 +168,7 @@ pub enum MongoConversion {
     Text,
     /// A number of 64 bits (`:int`).
     Int,
-    /// An ObjectId (`:objectId`).
+    /// An `ObjectId` (`:objectId`).
     ObjectId,
 }
 
@@ -179,7 +179,7 @@ pub enum MongoBound<'v> {
     Text(&'v str),
     /// A number of 64 bits.
     Int(i64),
-    /// The bytes of an ObjectId.
+    /// The bytes of an `ObjectId`.
     ObjectId([u8; 12]),
 }
 

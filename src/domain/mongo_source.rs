@@ -103,15 +103,13 @@ fn read(templates: &mut TemplateReader<'_, '_, '_>, fields: &Fields<'_>) -> Opti
         }
         return templates.pipeline(pipeline.node).map(MongoRead::Aggregate);
     }
-    let filter = match fields.get("filter") {
-        Some(filter) => templates.document(filter.node, TemplatePlace::Filter),
-        None => {
-            let message = "a `mongodb` source has neither `filter` nor `pipeline`";
-            let span = fields.span.clone();
-            templates.context().problem(span, message, "`filter` or `pipeline`", FILTER);
-            None
-        }
-    };
+    let filter = fields.get("filter");
+    if filter.is_none() {
+        let message = "a `mongodb` source has neither `filter` nor `pipeline`";
+        let span = fields.span.clone();
+        templates.context().problem(span, message, "`filter` or `pipeline`", FILTER);
+    }
+    let filter = filter.and_then(|it| templates.document(it.node, TemplatePlace::Filter));
     let mut optional = |name: &str, place| match fields.get(name) {
         Some(field) => templates.document(field.node, place).map(Some),
         None => Some(None),
@@ -227,8 +225,8 @@ struct UrlOptions {
 }
 
 impl UrlOptions {
-    /// Reads them, and reports those that are not taken. Names are compared as MongoDB does, without
-    /// regard to case.
+    /// Reads them, and reports those that are not taken. Names are compared as MongoDB does,
+    /// without regard to case.
     fn read(context: &mut Context<'_>, at: FieldPlace<'_>, url: &DatabaseUrl<'_>) -> Self {
         let mut options = Self {
             is_tls: true,

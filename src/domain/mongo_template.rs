@@ -63,25 +63,39 @@ use TemplatePlace as Place;
 impl TemplatePlace {
     /// The place below the member `key`.
     fn below(self, key: &str) -> Self {
-        match (self, key) {
-            (Self::Filter, "$expr") => Self::Expression,
-            (Self::Filter, "$regex" | "$options" | "$jsonSchema") => Self::Fixed,
-            (Self::Expression, "$literal") => Self::Literal,
-            // Of a projection.
-            (Self::Expression, "$elemMatch") => Self::Filter,
-            (Self::Expression, "$regexMatch" | "$regexFind" | "$regexFindAll") => {
-                Self::PatternArguments
+        match self {
+            Self::Filter => match key {
+                "$expr" => Self::Expression,
+                "$regex" | "$options" | "$jsonSchema" => Self::Fixed,
+                _ => Self::Filter,
+            },
+            Self::Expression => match key {
+                "$literal" => Self::Literal,
+                // Of a projection.
+                "$elemMatch" => Self::Filter,
+                "$regexMatch" | "$regexFind" | "$regexFindAll" => Self::PatternArguments,
+                _ => Self::Expression,
+            },
+            Self::PatternArguments if !matches!(key, "regex" | "options") => Self::Expression,
+            Self::Stage => Self::of_stage(key),
+            Self::Lookup | Self::GraphLookup | Self::UnionWith | Self::GeoNear => {
+                self.argument(key)
             }
-            (Self::PatternArguments, "regex" | "options") => Self::Fixed,
-            (Self::PatternArguments, _) => Self::Expression,
-            (Self::Stage, stage) => Self::of_stage(stage),
-            (Self::Facet, _) | (Self::Lookup | Self::UnionWith, "pipeline") => Self::Pipeline,
+            Self::Facet => Self::Pipeline,
+            Self::Literal | Self::Pipeline => self,
+            Self::PatternArguments | Self::Fixed => Self::Fixed,
+        }
+    }
+
+    /// The place of an argument of a stage.
+    fn argument(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Lookup | Self::UnionWith, "pipeline") => Self::Pipeline,
             (Self::Lookup, "let") | (Self::GraphLookup, "startWith") => Self::Expression,
             (Self::GraphLookup, "restrictSearchWithMatch") | (Self::GeoNear, "query") => {
                 Self::Filter
             }
-            (Self::Lookup | Self::GraphLookup | Self::UnionWith | Self::GeoNear, _) => Self::Fixed,
-            (place, _) => place,
+            _ => Self::Fixed,
         }
     }
 
@@ -239,10 +253,8 @@ impl<'t, 'a, 's> TemplateReader<'t, 'a, 's> {
 
     fn scalar(&mut self, at: FieldPlace<'_>, place: Place) -> Option<MongoValue> {
         let text = at.scalar.text.as_str();
-        if at.scalar.plain
-            && let Some(value) = self.typed(at)
-        {
-            return value;
+        if at.scalar.plain && (is_null(text) || is_bool(text) || is_number(text)) {
+            return self.typed(at);
         }
         let Some(found) = find_in_text(self.context, text, self.references.names()) else {
             return Some(MongoValue::Text(text.into()));
@@ -301,18 +313,14 @@ impl<'t, 'a, 's> TemplateReader<'t, 'a, 's> {
         Some(self.parameters.len() - 1)
     }
 
-    /// The value of a scalar without quotes, as YAML 1.2's core schema types it; `None`: a text.
-    /// `Some(None)`: there is no such number.
-    fn typed(&mut self, at: FieldPlace<'_>) -> Option<Option<MongoValue>> {
+    /// The value of a scalar without quotes that is no text, by YAML 1.2's core schema.
+    fn typed(&mut self, at: FieldPlace<'_>) -> Option<MongoValue> {
         let text = at.scalar.text.as_str();
         if is_null(text) {
-            return Some(Some(MongoValue::Null));
+            return Some(MongoValue::Null);
         }
         if is_bool(text) {
-            return Some(Some(MongoValue::Boolean(text.eq_ignore_ascii_case("true"))));
-        }
-        if !is_number(text) {
-            return None;
+            return Some(MongoValue::Boolean(text.eq_ignore_ascii_case("true")));
         }
         let value = number(at.scalar);
         if value.is_none() {
@@ -320,7 +328,7 @@ impl<'t, 'a, 's> TemplateReader<'t, 'a, 's> {
             let expected = "a number of at most 64 bits";
             self.context.problem(at.span.clone(), "there is no such number", expected, hint);
         }
-        Some(value)
+        value
     }
 
     /// Counts a value; reports the bound that it passes.

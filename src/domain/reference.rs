@@ -26,6 +26,16 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// It, as it stands in a file whose sources have these names: `{profile.id}`.
+    pub fn in_braces(&self, names: &[&str]) -> String {
+        match self {
+            Self::Key => "{key}".to_owned(),
+            Self::Part { source, path } => {
+                format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
+            }
+        }
+    }
+
     /// The source whose part it needs.
     pub(super) fn source(&self) -> Option<SourceIndex> {
         match self {

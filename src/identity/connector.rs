@@ -180,8 +180,8 @@ impl Connector {
         Self::with_protocol(protocol, resolver, &identity, server, tls, metrics)
     }
 
-    /// For `mongodb://`, to look at a server: as `identity`, to exactly `server`, which need not ask
-    /// for our certificate.
+    /// For `mongodb://`, to look at a server: as `identity`, to exactly `server`, which need not
+    /// ask for our certificate.
     pub fn mongo(
         identity: &Identity,
         server: ServerIdentity,

@@ -46,8 +46,8 @@ pub(super) struct Mongo {
 }
 
 impl Database {
-    /// That of `source` beside `sources`; it shares the pool of one of the `others`, if there is one
-    /// on its database. `None`: it is none, or none of this build.
+    /// That of `source` beside `sources`; it shares the pool of one of the `others`, if there is
+    /// one on its database. `None`: it is none, or none of this build.
     pub(super) fn of<'c>(
         source: &Source,
         sources: &[Source],
@@ -58,8 +58,8 @@ impl Database {
         match &source.kind {
             #[cfg(feature = "postgres")]
             SourceKind::Postgres(postgres) => {
-                let pool = others.filter_map(Self::postgres);
-                let pool = pool.filter(|it| it.source.database == postgres.database).next();
+                let mut others = others.filter_map(Self::postgres);
+                let pool = others.find(|it| it.source.database == postgres.database);
                 let pool = pool.map_or_else(
                     || Arc::new(PostgresPool::new(postgres.database.clone(), size, shared)),
                     |other| Arc::clone(&other.pool),
@@ -72,8 +72,8 @@ impl Database {
             }
             #[cfg(feature = "mongodb")]
             SourceKind::Mongo(mongo) => {
-                let pool = others.filter_map(Self::mongo);
-                let pool = pool.filter(|it| it.source.database == mongo.database).next();
+                let mut others = others.filter_map(Self::mongo);
+                let pool = others.find(|it| it.source.database == mongo.database);
                 let pool = pool.map_or_else(
                     || Arc::new(MongoPool::new(mongo.database.clone(), size, shared)),
                     |other| Arc::clone(&other.pool),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{SharedSources, SourceError};
-use crate::domain::{Reference, Source, SourceKind};
+use crate::domain::{Source, SourceKind};
 
 /// What was learnt of a source's database.
 #[derive(Debug, Clone)]
@@ -40,17 +40,6 @@ pub struct StatementFacts {
     pub unindexed_tables: Vec<String>,
     /// The collection that is read and that is not there.
     pub missing_table: Option<String>,
-}
-
-/// A reference as it stands in the query.
-#[cfg(any(feature = "postgres", feature = "mongodb"))]
-pub(super) fn reference_name(reference: &Reference, names: &[&str]) -> String {
-    match reference {
-        Reference::Key => "{key}".to_owned(),
-        Reference::Part { source, path } => {
-            format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
-        }
-    }
 }
 
 /// Examines the database of `source`, beside sources of these names. `None`: it is none.

@@ -56,28 +56,36 @@ fn a_value_in_an_expression_is_a_literal() {
     for (lines, text) in [
         ("filter: {$expr: {$eq: ['$a', '{key}']}}", r#"find {"$expr":{"$eq":["$a",$literal 0]}} "#),
         (
-            "filter: {$or: [{a: '{key}'}, {$expr: {$gt: ['$b', {$literal: {c: '{key}'}}]}}]}",
-            r#"find {"$or":[{"a":$0},{"$expr":{"$gt":["$b",{"$literal":{"c":$1}}]}}]}  "#,
+            "filter: {$or: [{a: '{key}'}, {$expr: {$gt: [b, {$literal: {c: '{key}'}}]}}]}",
+            r#"find {"$or":[{"a":$0},{"$expr":{"$gt":["b",{"$literal":{"c":$1}}]}}]}  "#,
         ),
         (
             "filter: {}\nprojection: {k: '{key}', a: {$elemMatch: {b: '{key}'}}}",
             r#"find {} projection {"k":$literal 0,"a":{"$elemMatch":{"b":$1}}}  "#,
         ),
         (
-            "pipeline: [{$match: {a: '{key}'}}, {$set: {b: '{key}', c: {d: ['{key}']}}}]",
-            r#"aggregate [{"$match":{"a":$0}},{"$set":{"b":$literal 1,"c":{"d":[$literal 2]}}}]   "#,
+            "pipeline: [{$match: {a: '{key}'}}, {$set: {b: '{key}', c: ['{key}']}}]",
+            r#"aggregate [{"$match":{"a":$0}},{"$set":{"b":$literal 1,"c":[$literal 2]}}]   "#,
         ),
         (
-            "pipeline: [{$lookup: {from: o, let: {k: '{key}'}, as: o, pipeline: [{$match: {x: '{key}', $expr: '{key}'}}]}}]",
-            r#"aggregate [{"$lookup":{"from":"o","let":{"k":$literal 0},"as":"o","pipeline":[{"$match":{"x":$1,"$expr":$literal 2}}]}}]   "#,
+            "pipeline: [{$lookup: {let: {k: '{key}'}, pipeline: [{$match: {x: 1}}]}}]",
+            r#"aggregate [{"$lookup":{"let":{"k":$literal 0},"pipeline":[{"$match":{"x":1}}]}}] "#,
         ),
         (
-            "pipeline: [{$facet: {a: [{$match: {b: '{key}'}}], c: [{$group: {_id: '{key}'}}]}}]",
-            r#"aggregate [{"$facet":{"a":[{"$match":{"b":$0}}],"c":[{"$group":{"_id":$literal 1}}]}}]  "#,
+            "pipeline: [{$lookup: {pipeline: [{$match: {x: '{key}'}}]}}]",
+            r#"aggregate [{"$lookup":{"pipeline":[{"$match":{"x":$0}}]}}] "#,
         ),
         (
-            "pipeline: [{$graphLookup: {from: a, startWith: '{key}', restrictSearchWithMatch: {b: '{key}'}}}]",
-            r#"aggregate [{"$graphLookup":{"from":"a","startWith":$literal 0,"restrictSearchWithMatch":{"b":$1}}}]  "#,
+            "pipeline: [{$facet: {a: [{$match: {b: '{key}'}}, {$group: {_id: '{key}'}}]}}]",
+            r#"aggregate [{"$facet":{"a":[{"$match":{"b":$0}},{"$group":{"_id":$literal 1}}]}}]  "#,
+        ),
+        (
+            "pipeline:\n- $graphLookup:\n    startWith: '{key}'\n    \
+             restrictSearchWithMatch: {b: '{key}'}",
+            concat!(
+                r#"aggregate [{"$graphLookup":{"startWith":$literal 0,"#,
+                r#""restrictSearchWithMatch":{"b":$1}}}]  "#
+            ),
         ),
         (
             "pipeline: [{$unionWith: {coll: a, pipeline: [{$match: {b: '{key}'}}]}}]",
@@ -115,7 +123,10 @@ fn scalars_are_what_yaml_makes_of_them() {
     let lines = format!("filter:\n  {}", fields.join("\n  "));
     assert_eq!(
         read(&lines),
-        r#"find {"a":1,"b":-2147483649,"c":1.5,"d":true,"e":null,"f":"1","g":"text","h":31,"i":1000.0,"j":inf,"k":"{}","l":"{other}","m":null,"n":"7","o":7,"p":"$$HOME"}"#
+        concat!(
+            r#"find {"a":1,"b":-2147483649,"c":1.5,"d":true,"e":null,"f":"1","g":"text","h":31,"#,
+            r#""i":1000.0,"j":inf,"k":"{}","l":"{other}","m":null,"n":"7","o":7,"p":"$$HOME"}"#
+        )
     );
 }
 

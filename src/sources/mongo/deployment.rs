@@ -83,7 +83,7 @@ impl DeploymentFacts {
     fn of(topology: &TopologyDescription) -> Self {
         let servers = topology.servers();
         let mut facts = Self { takes_snapshots: true, ..Self::default() };
-        for (_, server) in &servers {
+        for server in servers.values() {
             let kind = kind_of(server);
             facts.kind = facts.kind.or(kind);
             if kind.is_some() {

@@ -1,5 +1,5 @@
-//! What `bfb doctor` asks a deployment: what it is, whether the collection is there, and the plan of
-//! the query for values that stand in for those of a key. No document is read.
+//! What `bfb doctor` asks a deployment: what it is, whether the collection is there, and the plan
+//! of the query for values that stand in for those of a key. No document is read.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,10 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::deployment::DeploymentKind;
 use super::pool::MongoPool;
-use super::query::{BoundQuery, BoundRead};
+use super::query::{BoundFind, BoundQuery, BoundRead};
 use crate::domain::{MongoConversion, MongoSource, Source};
 use crate::sources::attempt_error::AttemptError;
-use crate::sources::examination::reference_name;
 use crate::sources::{DatabaseExamination, DatabaseFacts, Reason, SharedSources, StatementFacts};
 
 /// The levels of a plan that are looked at.
@@ -68,18 +67,18 @@ async fn examine_database(
     let build = database.run_command(doc! {"buildInfo": 1}).await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let parameter = |it: &crate::domain::MongoParameter| {
-        (reference_name(&it.reference, &names), it.conversion.type_name().to_owned())
+        (it.reference.in_braces(&names), it.conversion.type_name().to_owned())
     };
     let parameters = mongo.parameters.iter().map(parameter).collect();
-    let found = examine_query(database, mongo, limit).await;
-    let statement = found.map(|unindexed_tables| StatementFacts {
-        parameters,
-        columns: Vec::new(),
-        unindexed_tables,
-        missing_table: None,
-    });
-    let statement = match statement {
-        Ok(facts) => Ok(StatementFacts { missing_table: missing(database, mongo).await?, ..facts }),
+    let missing_table = missing(database, mongo).await?;
+    let statement = match examine_query(database, mongo, limit).await {
+        // Nothing has an index of what is not there.
+        Ok(_) if missing_table.is_some() => {
+            Ok(StatementFacts { parameters, missing_table, ..StatementFacts::default() })
+        }
+        Ok(unindexed_tables) => {
+            Ok(StatementFacts { parameters, unindexed_tables, ..StatementFacts::default() })
+        }
         Err(error) => Err(server_words(error)?),
     };
     Ok(DatabaseFacts {
@@ -112,7 +111,9 @@ async fn examine_query(
     let end = Instant::now() + limit;
     let Some(query) = BoundQuery::new(mongo, &stand_ins, end) else { return Ok(Vec::new()) };
     let command = match query.read {
-        BoundRead::Find { filter, sort, projection, limit } => {
+        BoundRead::Find(bound) => {
+            let BoundFind { filter, sort, projection, limit } = *bound;
+            let limit = i64::from(limit);
             let mut find = doc! {"find": query.collection, "filter": filter, "limit": limit};
             find.extend(sort.map(|sort| ("sort".to_owned(), Bson::Document(sort))));
             find.extend(projection.map(|it| ("projection".to_owned(), Bson::Document(it))));

@@ -50,7 +50,7 @@ fn io_error(error: &std::io::Error) -> AttemptError {
         std::io::ErrorKind::TimedOut => {
             AttemptError::of_unhealthy_source(Reason::Timeout, "gave no answer in its time")
         }
-        _ if error.source().is_some_and(|cause| cause.is::<rustls::Error>()) => {
+        _ if error.source().is_some_and(<dyn std::error::Error>::is::<rustls::Error>) => {
             tls("broke the handshake off")
         }
         _ => AttemptError::of_lost_connection(),

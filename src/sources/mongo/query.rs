@@ -27,8 +27,16 @@ pub(super) struct BoundQuery {
 
 #[derive(Debug)]
 pub(super) enum BoundRead {
-    Find { filter: Document, sort: Option<Document>, projection: Option<Document>, limit: i64 },
+    Find(Box<BoundFind>),
     Aggregate(Vec<Document>),
+}
+
+#[derive(Debug)]
+pub(super) struct BoundFind {
+    pub(super) filter: Document,
+    pub(super) sort: Option<Document>,
+    pub(super) projection: Option<Document>,
+    pub(super) limit: u32,
 }
 
 impl BoundQuery {
@@ -48,7 +56,7 @@ impl BoundQuery {
         // One more than a part may have tells that there are more.
         let most = match source.rows {
             Rows::One => 2,
-            Rows::Many => ROWS_MAX as u32 + 1,
+            Rows::Many => u32::try_from(ROWS_MAX).unwrap_or(u32::MAX - 1) + 1,
         };
         let read = match &source.read {
             MongoRead::Find(find) => bound_find(find, &bound, most),
@@ -72,12 +80,12 @@ impl BoundQuery {
 }
 
 fn bound_find(find: &MongoFind, bound: &[Bson], most: u32) -> BoundRead {
-    BoundRead::Find {
+    BoundRead::Find(Box::new(BoundFind {
         filter: bound_document(&find.filter, bound),
         sort: find.sort.as_ref().map(|sort| bound_document(sort, bound)),
         projection: find.projection.as_ref().map(|it| bound_document(it, bound)),
-        limit: find.limit.map_or(most, |limit| limit.min(most)).into(),
-    }
+        limit: find.limit.map_or(most, |limit| limit.min(most)),
+    }))
 }
 
 fn bound_document(template: &MongoDocument, bound: &[Bson]) -> Document {

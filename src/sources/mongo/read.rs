@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use mongodb::bson::{Document, RawDocument, doc};
+use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
 use mongodb::error::Error;
 use mongodb::options::ReadConcern;
 use mongodb::raw_batch_cursor::RawBatch;
@@ -17,7 +17,7 @@ use super::deployment::DeploymentKind;
 use super::json::{JsonError, write_document};
 use super::mongo_error::query_error;
 use super::pool::MongoPool;
-use super::query::{BoundQuery, BoundRead};
+use super::query::{BoundFind, BoundQuery, BoundRead};
 use crate::domain::{MongoRead, MongoSource, Rows};
 use crate::resources::WorkMemory;
 use crate::sources::Reason;
@@ -79,7 +79,7 @@ impl MongoPool {
         &self,
         slot: OwnedSemaphorePermit,
         reads: &[CollectionRead<'_>],
-    ) -> Result<Driver, AttemptError> {
+    ) -> Result<QueryRun, AttemptError> {
         let client = self.client()?;
         let bind = |read: &CollectionRead<'_>| BoundQuery::new(read.source, read.values, read.end);
         let queries: Option<Vec<BoundQuery>> = reads.iter().map(bind).collect();
@@ -99,7 +99,7 @@ impl MongoPool {
             let _ = timeout_at(end, asker.ask_all(queries)).await;
             drop(slot);
         });
-        Ok(Driver { client, messages, started })
+        Ok(QueryRun { client, messages, started })
     }
 }
 
@@ -111,13 +111,13 @@ fn is_one_document(reads: &[CollectionRead<'_>]) -> bool {
 
 /// The task that asks the driver, as its reader sees it. Dropping it ends the task at its next
 /// batch, or soon after its time.
-struct Driver {
+struct QueryRun {
     client: Arc<MongoClient>,
     messages: mpsc::Receiver<DriverMessage>,
     started: Instant,
 }
 
-impl Driver {
+impl QueryRun {
     /// The next message, until the end of the query that is asked.
     async fn next(&mut self, end: Instant) -> Result<DriverMessage, AttemptError> {
         match timeout_at(end, self.messages.recv()).await {
@@ -154,7 +154,7 @@ struct GroupReader<'a> {
 
 impl<'a> GroupReader<'a> {
     /// Reads one after the other, until one fails; returns whether none did.
-    async fn read_all(&mut self, driver: &mut Driver, reads: &[CollectionRead<'a>]) -> bool {
+    async fn read_all(&mut self, driver: &mut QueryRun, reads: &[CollectionRead<'a>]) -> bool {
         for read in reads {
             let outcome = self.read_one(driver, read).await.unwrap_or_else(PartOutcome::Failed);
             let failed = matches!(outcome, PartOutcome::Failed(_));
@@ -168,7 +168,7 @@ impl<'a> GroupReader<'a> {
 
     async fn read_one(
         &mut self,
-        driver: &mut Driver,
+        driver: &mut QueryRun,
         read: &CollectionRead<'a>,
     ) -> Result<PartOutcome<'a>, AttemptError> {
         let mut text = PartText::new(read.source.rows, read.bytes_max, read.memory);
@@ -182,7 +182,7 @@ impl<'a> GroupReader<'a> {
                     // JSON is about as long as BSON.
                     text.reserve(batch.as_raw_document().as_bytes().len()).await?;
                     for document in batch.doc_slices().map_err(|error| query_error(&error))? {
-                        let document = document.ok().and_then(|document| document.as_document());
+                        let document = document.ok().and_then(RawBsonRef::as_document);
                         add_document(document.ok_or_else(no_bson_error)?, &mut json, &mut text)
                             .await?;
                     }
@@ -264,38 +264,31 @@ impl DriverTask {
             DeploymentKind::ReplicaSet | DeploymentKind::Sharded => ReadConcern::majority(),
         };
         let (max_time, batch_size) = (query.max_time(), query.batch_size);
-        match (query.read, session) {
-            (BoundRead::Find { filter, sort, projection, limit }, session) => {
-                let mut find = collection.find(filter).limit(limit);
+        match query.read {
+            BoundRead::Find(bound) => {
+                let BoundFind { filter, sort, projection, limit } = *bound;
+                let mut find = collection.find(filter).limit(limit.into());
                 find = find.max_time(max_time).batch_size(batch_size);
                 find = if let Some(sort) = sort { find.sort(sort) } else { find };
                 find = if let Some(it) = projection { find.projection(it) } else { find };
-                match session {
-                    Some(session) => {
-                        let cursor = find.session(&mut *session).batch().await;
-                        let mut cursor = self.taken(cursor).await?;
-                        self.hand_over(cursor.stream(session)).await
-                    }
-                    None => {
-                        let cursor = find.read_concern(concern).batch().await;
-                        self.hand_over(self.taken(cursor).await?).await
-                    }
+                if let Some(session) = session {
+                    let cursor = find.session(&mut *session).batch().await;
+                    let mut cursor = self.taken(cursor).await?;
+                    return self.hand_over(cursor.stream(session)).await;
                 }
+                let cursor = find.read_concern(concern).batch().await;
+                self.hand_over(self.taken(cursor).await?).await
             }
-            (BoundRead::Aggregate(stages), session) => {
+            BoundRead::Aggregate(stages) => {
                 let aggregate = collection.aggregate(stages);
                 let aggregate = aggregate.max_time(max_time).batch_size(batch_size);
-                match session {
-                    Some(session) => {
-                        let cursor = aggregate.session(&mut *session).batch().await;
-                        let mut cursor = self.taken(cursor).await?;
-                        self.hand_over(cursor.stream(session)).await
-                    }
-                    None => {
-                        let cursor = aggregate.read_concern(concern).batch().await;
-                        self.hand_over(self.taken(cursor).await?).await
-                    }
+                if let Some(session) = session {
+                    let cursor = aggregate.session(&mut *session).batch().await;
+                    let mut cursor = self.taken(cursor).await?;
+                    return self.hand_over(cursor.stream(session)).await;
                 }
+                let cursor = aggregate.read_concern(concern).batch().await;
+                self.hand_over(self.taken(cursor).await?).await
             }
         }
     }

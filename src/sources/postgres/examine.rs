@@ -12,7 +12,6 @@ use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Source};
 use crate::identity::Connector;
 use crate::resources::WorkMemory;
 use crate::sources::attempt_error::AttemptError;
-use crate::sources::examination::reference_name;
 use crate::sources::{DatabaseExamination, DatabaseFacts, Reason, SharedSources, StatementFacts};
 
 /// What a server may send during an examination, in bytes.
@@ -114,7 +113,7 @@ async fn examine_statement(
     let query = &postgres.query;
     let statement = client.prepare(&query.text).await?;
     let types = statement.params().iter().map(|it| it.name().to_owned());
-    let references = query.parameters.iter().map(|it| reference_name(it, names));
+    let references = query.parameters.iter().map(|it| it.in_braces(names));
     let columns = statement.columns().iter();
     let columns = columns.map(|it| (it.name().to_owned(), it.type_().name().to_owned()));
     let mut facts = StatementFacts {
