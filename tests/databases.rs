@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::pki::Pki;
 
@@ -19,6 +20,8 @@ mod pgbouncer;
 mod postgres;
 mod types;
 
+/// Far longer than an answer of a server that runs.
+const SILENCE: Duration = Duration::from_millis(300);
 /// How a client of `PostgreSQL` begins a handshake.
 const POSTGRES: &[&str] = &["-starttls", "postgres"];
 

@@ -64,9 +64,9 @@ async fn speak(
     endless: bool,
 ) -> std::io::Result<()> {
     let mut buffer = [0; 4096];
-    stream.read(&mut buffer).await?;
+    let _ = stream.read(&mut buffer).await?;
     stream.write_all(&startup).await?;
-    stream.read(&mut buffer).await?;
+    let _ = stream.read(&mut buffer).await?;
     loop {
         stream.write_all(&answer).await?;
         if !endless {

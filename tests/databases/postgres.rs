@@ -1,12 +1,16 @@
 //! `PostgreSQL`, in each version that is there.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
 
 use bfb::identity::issue::Leaf;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use super::{POSTGRES, connection, handshake};
+use super::{POSTGRES, SILENCE, connection, handshake};
 use crate::support::client::TEST_TIMEOUT;
 use crate::support::pki::{PROFILE, Pki};
 use crate::support::postgres::{
@@ -16,8 +20,6 @@ use crate::support::postgres::{
 
 /// What a client writes to ask whether there is TLS; the answer is one byte, `S` or `N`.
 const TLS_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
-/// Far longer than an answer of a server that runs.
-const SILENCE: Duration = Duration::from_millis(300);
 
 fn with_tls() -> impl Iterator<Item = PostgresVersion> {
     PostgresVersion::all().into_iter().filter(|version| version.tls)
@@ -105,14 +107,12 @@ async fn a_server_that_is_paused_says_nothing_until_it_goes_on() {
     let pki = Pki::new();
     let server = Postgres::start(&pki).await;
     server.pause();
-    let mut stream = TcpStream::connect(server.addr()).unwrap();
-    stream.write_all(&TLS_REQUEST).unwrap();
-    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    let mut stream = TcpStream::connect(server.addr()).await.unwrap();
+    stream.write_all(&TLS_REQUEST).await.unwrap();
     let mut answer = [0];
-    assert_eq!(stream.read(&mut answer).unwrap_err().kind(), ErrorKind::WouldBlock);
+    timeout(SILENCE, stream.read(&mut answer)).await.unwrap_err();
     server.resume();
-    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    stream.read_exact(&mut answer).unwrap();
+    timeout(TEST_TIMEOUT, stream.read_exact(&mut answer)).await.unwrap().unwrap();
     assert_eq!(&answer, b"S");
 }
 
@@ -151,15 +151,21 @@ async fn statements_and_their_parameters_are_in_the_log() {
 #[tokio::test]
 async fn a_server_that_is_dropped_leaves_no_process_and_no_shared_memory() {
     let pki = Pki::new();
-    let server = Postgres::start_with(&pki, PostgresSetup::usual()).await;
-    let pid = server.process().pid();
-    let segments = || {
-        let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
-        table.lines().filter(|line| line.split_whitespace().any(|it| it == pid.to_string())).count()
-    };
-    assert_eq!(segments(), 1);
-    server.pause();
-    drop(server);
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
-    assert_eq!(segments(), 0);
+    let ends: [fn(&mut Postgres); 3] = [|server| server.pause(), |_| (), Postgres::kill];
+    for end in ends {
+        let mut server = Postgres::start(&pki).await;
+        let pid = server.process().pid();
+        assert_eq!(segments(pid), 1);
+        end(&mut server);
+        drop(server);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        assert_eq!(segments(pid), 0);
+    }
+}
+
+/// How many segments of shared memory there are that this process made.
+fn segments(pid: u32) -> usize {
+    let table = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    let makers = table.lines().filter_map(|line| line.split_whitespace().nth(4));
+    makers.filter(|maker| *maker == pid.to_string()).count()
 }

@@ -220,12 +220,12 @@ impl Mongo {
 
     /// Stops its process in the middle of its work; its sockets stay open.
     pub(crate) fn pause(&self) {
-        self.process.signal("STOP");
+        self.process.pause();
     }
 
     /// Lets it go on.
     pub(crate) fn resume(&self) {
-        self.process.signal("CONT");
+        self.process.resume();
     }
 }
 

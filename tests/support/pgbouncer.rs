@@ -106,7 +106,8 @@ fn settings(dir: &Path, addr: SocketAddr, server: &Postgres, connections: u32) -
         "[databases]\n* = host={host} port={port}\n[pgbouncer]\nlisten_addr = {}\n\
          listen_port = {}\nunix_socket_dir =\nauth_type = hba\nauth_hba_file = {dir}/hba.conf\n\
          auth_file = {dir}/users.txt\npool_mode = transaction\n\
-         default_pool_size = {connections}\nserver_login_retry = 0.1\nclient_tls_sslmode = require\n\
+         default_pool_size = {connections}\nserver_login_retry = 0.1\n\
+         client_tls_sslmode = require\n\
          client_tls_ca_file = {dir}/ca.crt\nclient_tls_cert_file = {dir}/tls.crt\n\
          client_tls_key_file = {dir}/tls.key\n{to_server}",
         addr.ip(),

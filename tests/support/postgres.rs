@@ -21,7 +21,7 @@ use super::account;
 use super::pki::{Pki, profile};
 use super::port::free;
 use super::postgres_versions::{Programs, copy_folder, quick_folder, template};
-use super::process::Process;
+use super::process::{Process, wait_until_stopped};
 
 pub(crate) use super::postgres_versions::{
     CERTIFIED, MAPPED, PASSWORD, PASSWORDED, PostgresVersion, TRUSTED,
@@ -93,6 +93,8 @@ impl PostgresSetup {
             // A killed process loses nothing without these: only a machine without power does.
             "fsync=off".to_owned(),
             "full_page_writes=off".to_owned(),
+            // In files of its data, which go with it.
+            "dynamic_shared_memory_type=mmap".to_owned(),
             "log_line_prefix=%u ".to_owned(),
         ];
         if self.version.tls {
@@ -126,6 +128,8 @@ impl Drop for Postgres {
             self.resume();
             self.process.signal("QUIT");
             self.process.join();
+        } else {
+            give_back_shared_memory(&self.dir.path().join("data"));
         }
     }
 }
@@ -202,7 +206,7 @@ impl Postgres {
     /// Ends it with all its processes as a power cut would.
     pub(crate) fn kill(&mut self) {
         // A process that is stopped starts no other while these are counted.
-        self.process.signal("STOP");
+        self.process.pause();
         for child in children(self.process.pid()) {
             signal(child, "KILL");
         }
@@ -218,9 +222,10 @@ impl Postgres {
 
     /// Stops all its processes in the middle of their work; their sockets stay open.
     pub(crate) fn pause(&self) {
-        self.process.signal("STOP");
+        self.process.pause();
         for child in children(self.process.pid()) {
             signal(child, "STOP");
+            wait_until_stopped(child);
         }
     }
 
@@ -229,7 +234,7 @@ impl Postgres {
         for child in children(self.process.pid()) {
             signal(child, "CONT");
         }
-        self.process.signal("CONT");
+        self.process.resume();
     }
 
     /// Shows another certificate to the connections that come from now on.
@@ -292,6 +297,16 @@ async fn launch(
     let log = process.log();
     assert!(log.contains("Address already in use"), "`postgres` does not start: {log}");
     None
+}
+
+/// Gives back the segment of a server that was killed: its number is the last one of the seventh
+/// line of a file that only a server that was killed leaves behind.
+fn give_back_shared_memory(data: &Path) {
+    let Ok(left) = fs::read_to_string(data.join("postmaster.pid")) else { return };
+    let segment = left.lines().nth(6).and_then(|line| line.split_whitespace().last());
+    if let Some(segment) = segment {
+        Command::new("ipcrm").args(["-m", segment]).stderr(Stdio::null()).status().unwrap();
+    }
 }
 
 /// The processes that this one started.

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -99,6 +99,17 @@ impl Process {
         status.unwrap()
     }
 
+    /// Stops it in the middle of its work.
+    pub(crate) fn pause(&self) {
+        self.signal("STOP");
+        wait_until_stopped(self.pid);
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        self.signal("CONT");
+    }
+
     /// Waits until a line of the log holds `text`.
     pub(crate) async fn logged(&self, text: &str) {
         self.logged_times(text, 1).await;
@@ -169,6 +180,23 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+/// Blocks until each thread of a process that was sent a `STOP` has stopped, or it has ended: its
+/// threads run on for a moment after the signal was sent.
+pub(crate) fn wait_until_stopped(pid: u32) {
+    let until = Instant::now() + TEST_TIMEOUT;
+    let stopped = || {
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+        let stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        let mut states = stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next());
+        states.all(|state| "TZX".contains(state))
+    };
+    while !stopped() {
+        assert!(Instant::now() < until, "the process never stopped");
+        std::thread::yield_now();
     }
 }
 
