@@ -5,10 +5,10 @@
 //! `request_spec` and `exchange` (one HTTP exchange over `connections`), `answer` (its
 //! classification, with `json`, `link_header` and `pages`), `retry`, and the `breaker` behind
 //! `shared_breaker`. For databases, `database_client` reads the sources of one URL together, over
-//! the connections of `postgres` or the driver behind `mongo`. A part is a 200 with JSON and no next
-//! page, or what a database's rows are as JSON; anything else is a [`SourceError`] that names the
-//! value found and the value expected, and never holds data. `collect` decides which part is needed
-//! when.
+//! the connections of `postgres` or the driver behind `mongo`. A part is a 200 with JSON and no
+//! next page, or what a database's rows are as JSON; anything else is a [`SourceError`] that names
+//! the value found and the value expected, and never holds data. `collect` decides which part is
+//! needed when.
 
 mod account;
 mod answer;

@@ -62,8 +62,14 @@ async fn what_answers_and_what_the_query_is_to_it_is_told() {
     // This server explains a view as a scan, whatever index there is.
     let (source, _) = found(&patient, file(&patient, &server, "view", &[good]), &[]).await;
     assert!(!findings(&source).contains(&"warning no-collection".to_owned()), "{source:#}");
-    let wrong = file(&patient, &server, "baskets", &["filter: {note: {$nothing: '{key}'}}"]);
-    let (source, code) = found(&patient, wrong, &[]).await;
+    // It explains what it would not run, unlike others.
+    server
+        .script(
+            "client.admin.command('configureFailPoint', 'failCommand', mode={'times': 1},\n\
+               data={'failCommands': ['explain'], 'errorCode': 2})",
+        )
+        .await;
+    let (source, code) = found(&patient, file(&patient, &server, "baskets", &[good]), &[]).await;
     assert_eq!((findings(&source), code), (noted(&["error query"]), 1), "{source:#}");
 }
 
