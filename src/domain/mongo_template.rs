@@ -42,8 +42,8 @@ pub(super) enum TemplatePlace {
     Expression,
     /// Below `$literal`, where nothing is read.
     Literal,
-    /// The arguments of an expression that matches a pattern.
-    PatternArguments,
+    /// The arguments of an expression of which some are patterns or the names of fields.
+    NamedArguments,
     /// A list of stages.
     Pipeline,
     /// One of those.
@@ -73,17 +73,18 @@ impl TemplatePlace {
                 "$literal" => Self::Literal,
                 // Of a projection.
                 "$elemMatch" => Self::Filter,
-                "$regexMatch" | "$regexFind" | "$regexFindAll" => Self::PatternArguments,
+                "$regexMatch" | "$regexFind" | "$regexFindAll" | "$getField" | "$setField"
+                | "$unsetField" => Self::NamedArguments,
                 _ => Self::Expression,
             },
-            Self::PatternArguments if !matches!(key, "regex" | "options") => Self::Expression,
+            Self::NamedArguments if matches!(key, "input" | "value") => Self::Expression,
             Self::Stage => Self::of_stage(key),
             Self::Lookup | Self::GraphLookup | Self::UnionWith | Self::GeoNear => {
                 self.argument(key)
             }
             Self::Facet => Self::Pipeline,
             Self::Literal | Self::Pipeline => self,
-            Self::PatternArguments | Self::Fixed => Self::Fixed,
+            Self::NamedArguments | Self::Fixed => Self::Fixed,
         }
     }
 

@@ -157,6 +157,9 @@ fn whatever_else_looks_like_a_reference_is_a_problem_at_its_place() {
         ("pipeline: [{$unionWith: '{key}'}]", HERE, "{key}"),
         ("pipeline: [{$facet: {a: [{$lookup: ['{key}']}]}}]", HERE, "{key}"),
         ("pipeline: [{$set: {a: {$regexFind: {input: a, regex: '{key}'}}}}]", HERE, "{key}"),
+        ("pipeline: [{$set: {a: {$getField: '{key}'}}}]", HERE, "{key}"),
+        ("pipeline: [{$set: {a: {$getField: {$literal: '{key}'}}}}]", HERE, "{key}"),
+        ("pipeline: [{$set: {a: {$setField: {field: '{key}', value: 1}}}}]", HERE, "{key}"),
     ] {
         assert_eq!(problems(lines), [(message.to_owned(), place.to_owned())], "{lines}");
     }
