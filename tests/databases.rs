@@ -10,6 +10,11 @@ mod bounds;
 mod connections;
 mod instant;
 mod mongo;
+mod mongo_connections;
+mod mongo_parts;
+#[cfg(feature = "mongodb")]
+mod mongo_queries;
+mod mongo_types;
 mod parts;
 mod pgbouncer;
 mod postgres;

@@ -3,6 +3,7 @@
 
 mod database;
 mod identity;
+mod mongo;
 mod redis;
 
 use std::fmt::Write as _;

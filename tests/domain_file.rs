@@ -348,6 +348,12 @@ fn example() -> serde_json::Value {
                 "query": "select tier, points from customer_loyalty where customer_id = $key",
                 "missing": null,
             },
+            "baskets": {
+                "mongodb": "${BASKETS_DB}",
+                "collection": "baskets",
+                "filter": {"customer": "{key:int}", "open": true},
+                "mutual": "unproven",
+            },
         },
         "atomicity": "snapshot",
         "deadline": "1s",
@@ -374,7 +380,13 @@ fn the_schema_takes_the_example_and_refuses_what_is_broken() {
     let validator = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<_> = validator.iter_errors(&example()).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:?}");
-    let broken: [(&str, serde_json::Value); 10] = [
+    let baskets = |more: serde_json::Value| {
+        let mut source = serde_json::json!({"mongodb": "mongodb://a/b", "collection": "c"});
+        let members = more.as_object().unwrap().clone();
+        source.as_object_mut().unwrap().extend(members);
+        source
+    };
+    let broken: [(&str, serde_json::Value); 14] = [
         ("/domain", "Customer".into()),
         ("/sources", serde_json::json!({})),
         ("/sources/orders/retries", "2".into()),
@@ -385,6 +397,13 @@ fn the_schema_takes_the_example_and_refuses_what_is_broken() {
         ("/atomicity", "snap".into()),
         ("/versions/v2", serde_json::json!({"schema": "s.json"})),
         ("/versions/v1/sunset", "soon".into()),
+        ("/sources/baskets", baskets(serde_json::json!({"filter": {}}))),
+        ("/sources/baskets", baskets(serde_json::json!({"filter": {}, "mutual": "proven"}))),
+        ("/sources/baskets", baskets(serde_json::json!({"mutual": "no"}))),
+        (
+            "/sources/baskets",
+            baskets(serde_json::json!({"mutual": "no", "filter": {}, "pipeline": []})),
+        ),
     ];
     for (pointer, value) in broken {
         let mut file = example();

@@ -36,6 +36,8 @@ pub(super) struct CollectionRun<'c> {
     started: Instant,
     deadline: Instant,
     round: u32,
+    /// Whether all that was read together is of one instant, as it should be.
+    is_at_one_instant: bool,
     parts: Vec<Option<Part>>,
     /// The parts of an earlier dataset, for the first round.
     previous_parts: Option<Arc<[Part]>>,
@@ -77,6 +79,7 @@ impl<'c> CollectionRun<'c> {
             started: Instant::now(),
             deadline,
             round: 0,
+            is_at_one_instant: true,
             parts: vec![None; sources],
             previous_parts,
             asked_at: vec![None; sources],
@@ -105,6 +108,7 @@ impl<'c> CollectionRun<'c> {
     fn rounds_needed(&self) -> Option<u32> {
         let Atomicity::Snapshot { rounds } = self.collector.domain.atomicity else { return None };
         let is_one_answer = match self.collector.domain.sources.as_slice() {
+            _ if !self.is_at_one_instant => false,
             [only] => {
                 let pages = only.http().map(|http: &HttpSource| http.pages);
                 !matches!(pages, Some(Pages::Follow { .. }))
@@ -316,7 +320,9 @@ impl<'c> CollectionRun<'c> {
     }
 
     fn record(&mut self, answered: SourceResult) -> Option<Result<SourceAnswer, SourceError>> {
-        let SourceResult { source, fetched: Fetched { result, attempts } } = answered;
+        let SourceResult { source, fetched } = answered;
+        let Fetched { result, attempts, at_one_instant } = fetched;
+        self.is_at_one_instant &= at_one_instant;
         self.context.unanswered.remove(source);
         let asked_at = self.asked_at[source.0].take().unwrap_or(self.started);
         let result = result?;
@@ -468,7 +474,8 @@ fn refuse_unrendered(members: &[BatchMember<'_>]) -> Option<Vec<SourceResult>> {
         if let Some(failure) = &failure {
             member.client.count_failure(failure);
         }
-        let fetched = Fetched { result: failure.map(Err), attempts: Vec::new() };
+        let result = failure.map(Err);
+        let fetched = Fetched { result, attempts: Vec::new(), at_one_instant: false };
         SourceResult { source: member.source, fetched }
     };
     Some(members.iter().map(refuse).collect())

@@ -49,7 +49,7 @@ impl PostgresDatabase {
 }
 
 /// A host as it stands in a URL.
-fn bracketed(host: &str) -> String {
+pub(super) fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 

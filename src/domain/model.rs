@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderName, Uri};
 use regex::Regex;
 
 use super::database::{Mutuality, PostgresSource};
+use super::mongo::MongoSource;
 use super::reference::{Reference, SourceIndex};
 use super::server::ServerIdentity;
 
@@ -88,6 +89,8 @@ pub enum SourceKind {
     Http(HttpSource),
     /// A PostgreSQL database.
     Postgres(PostgresSource),
+    /// A MongoDB collection.
+    Mongo(MongoSource),
 }
 
 impl Source {
@@ -97,6 +100,7 @@ impl Source {
         match &self.kind {
             SourceKind::Http(http) => http.url.origin.to_string().trim_end_matches('/').to_owned(),
             SourceKind::Postgres(postgres) => postgres.database.to_string(),
+            SourceKind::Mongo(mongo) => mongo.database.to_string(),
         }
     }
 
@@ -106,6 +110,7 @@ impl Source {
         match &self.kind {
             SourceKind::Http(http) => Some(&http.server),
             SourceKind::Postgres(postgres) => postgres.database.server.as_ref(),
+            SourceKind::Mongo(mongo) => mongo.database.server.as_ref(),
         }
     }
 
@@ -114,6 +119,7 @@ impl Source {
         match &self.kind {
             SourceKind::Http(_) => Mutuality::Proven,
             SourceKind::Postgres(postgres) => postgres.database.mutual,
+            SourceKind::Mongo(mongo) => mongo.database.mutual,
         }
     }
 
@@ -121,7 +127,7 @@ impl Source {
     pub fn http(&self) -> Option<&HttpSource> {
         match &self.kind {
             SourceKind::Http(http) => Some(http),
-            SourceKind::Postgres(_) => None,
+            SourceKind::Postgres(_) | SourceKind::Mongo(_) => None,
         }
     }
 }

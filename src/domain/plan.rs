@@ -14,6 +14,7 @@ use super::model::{
     Atomicity, Domain, HttpSource, Missing, Pages, PlanId, Source, SourceKind, UrlPiece,
     WrittenHeaders,
 };
+use super::mongo::{MongoCredential, MongoSource};
 use super::reference::Reference;
 use super::server::ServerIdentity;
 
@@ -69,6 +70,7 @@ impl PlanHasher {
         match &source.kind {
             SourceKind::Http(http) => self.http(http),
             SourceKind::Postgres(postgres) => self.postgres(postgres),
+            SourceKind::Mongo(mongo) => self.mongo(mongo),
         }
         match &source.missing {
             Missing::Failure => self.number(0),
@@ -122,6 +124,41 @@ impl PlanHasher {
         for parameter in &query.parameters {
             self.reference(parameter);
         }
+        self.rows(*rows);
+    }
+
+    /// Without the password, like a PostgreSQL source.
+    fn mongo(&mut self, mongo: &MongoSource) {
+        let database = &mongo.database;
+        self.text("mongodb");
+        self.number(database.hosts.len() as u64);
+        for (host, port) in &database.hosts {
+            self.text(host);
+            self.number((*port).into());
+        }
+        self.text(&database.name);
+        match &database.credential {
+            MongoCredential::None => self.number(0),
+            MongoCredential::Password { user, source, .. } => {
+                self.number(1);
+                self.text(user);
+                self.text(source);
+            }
+            MongoCredential::Certificate => self.number(2),
+        }
+        self.optional(database.replica_set.as_deref());
+        self.number(database.is_direct.into());
+        self.number(database.server.is_some().into());
+        self.text(&mongo.collection);
+        self.text(&mongo.text());
+        self.number(mongo.parameters.len() as u64);
+        for parameter in &mongo.parameters {
+            self.reference(&parameter.reference);
+        }
+        self.rows(mongo.rows);
+    }
+
+    fn rows(&mut self, rows: Rows) {
         self.number(match rows {
             Rows::One => 0,
             Rows::Many => 1,

@@ -26,6 +26,16 @@ pub enum Reference {
 }
 
 impl Reference {
+    /// It, as it stands in a file whose sources have these names: `{profile.id}`.
+    pub fn in_braces(&self, names: &[&str]) -> String {
+        match self {
+            Self::Key => "{key}".to_owned(),
+            Self::Part { source, path } => {
+                format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
+            }
+        }
+    }
+
     /// The source whose part it needs.
     pub(super) fn source(&self) -> Option<SourceIndex> {
         match self {
@@ -73,7 +83,19 @@ impl<'s> ReferenceReader<'s> {
         at: FieldPlace<'_>,
         range: Range<usize>,
     ) -> Option<Reference> {
-        let inner = &at.scalar.text[range.start + 1..range.end - 1];
+        let name = range.start + 1..range.end - 1;
+        self.resolve_named(context, at, range, name)
+    }
+
+    /// The same where only `name` names the value: `key` in `{key:int}`.
+    pub(super) fn resolve_named(
+        &mut self,
+        context: &mut Context<'_>,
+        at: FieldPlace<'_>,
+        range: Range<usize>,
+        name: Range<usize>,
+    ) -> Option<Reference> {
+        let inner = &at.scalar.text[name];
         let mut parts = inner.split('.').map(str::to_owned);
         let first = parts.next().unwrap_or_default();
         let path: Vec<String> = parts.collect();
@@ -176,7 +198,7 @@ pub(super) fn report_references(
 
 /// The reference that a mapping stands for if its quotes are missing: `{key}` is YAML for an object
 /// with a member `key`.
-fn find_unquoted<'n>(
+pub(super) fn find_unquoted<'n>(
     context: &Context<'_>,
     entries: &'n [(TreeKey, TreeNode)],
     start: usize,
@@ -207,8 +229,13 @@ fn find_reference(text: &str, is_reference: &dyn Fn(&str) -> bool) -> Option<Ran
     })
 }
 
-/// Whether `inner` names the key, a source or a member of one, or was meant to.
+/// Whether `inner` names the key, a source or a member of one, or was meant to; with a conversion
+/// behind it or not.
 fn is_reference(context: &Context<'_>, inner: &str, names: &[&str]) -> bool {
+    let inner = match inner.split_once(':') {
+        Some((name, word)) if word.chars().all(|c| c.is_ascii_alphanumeric()) => name,
+        _ => inner,
+    };
     let (first, member) =
         inner.split_once('.').map_or((inner, None), |(first, member)| (first, Some(member)));
     let known = || names.iter().copied().chain(["key"]);
@@ -246,6 +273,9 @@ mod tests {
             ("{a, key}", None),
             ("{3f2504e0}", None),
             ("{other.id}", None),
+            ("{key:int}", Some(0..9)),
+            ("{profil.id:objectId}", Some(0..20)),
+            ("{key: 1}", None),
         ] {
             assert_eq!(
                 find_reference(text, &|inner| is_reference(&context, inner, &names)),

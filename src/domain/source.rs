@@ -13,6 +13,7 @@ use super::graph;
 use super::http_source::http_source;
 use super::missing::missing;
 use super::model::{MAX_DEADLINE, Missing, Source, SourceKind, UrlPiece};
+use super::mongo_source::mongo_source;
 use super::postgres_source::postgres_source;
 use super::reference::{Reference, ReferenceReader, SourceIndex};
 use super::tree::{TreeKey, TreeNode};
@@ -164,10 +165,7 @@ fn kind(
             let postgres = postgres_source(context, fields, field, references);
             postgres.map(SourceKind::Postgres)
         }
-        "mongodb" => {
-            report_absent_kind(context, fields, field);
-            None
-        }
+        "mongodb" => mongo_source(context, fields, field, references).map(SourceKind::Mongo),
         _ => {
             check_http_mutuality(context, fields);
             http_source(context, fields, field, references).map(SourceKind::Http)
@@ -186,6 +184,9 @@ fn needs(kind: &SourceKind) -> Vec<SourceIndex> {
         }
         SourceKind::Postgres(postgres) => {
             postgres.query.parameters.iter().filter_map(Reference::source).collect()
+        }
+        SourceKind::Mongo(mongo) => {
+            mongo.parameters.iter().filter_map(|it| it.reference.source()).collect()
         }
     };
     needs.sort_unstable();
@@ -236,19 +237,6 @@ fn common_fields(
         concurrency: concurrency?,
         max_body: max_body?,
     })
-}
-
-/// Reports a source of a kind that this build does not have.
-fn report_absent_kind(context: &mut Context<'_>, fields: &Fields<'_>, kind: Field<'_>) {
-    let what = "a `mongodb` source";
-    fields.require(context, "collection", what, "say what to read: `collection: customers`");
-    let hint = "put an HTTP service before it, and name that: `url: https://host/path/{key}`";
-    context.problem(
-        kind.key.span.clone(),
-        format!("{what} is not yet in this build"),
-        "`url` or `postgres`",
-        hint,
-    );
 }
 
 /// An HTTP source is always proven.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::diagnostics::{Problem, render};
 
-/// DESIGN's example, but for the source that this build has not.
+/// DESIGN's example, but for its sources in databases.
 const EXAMPLE: &str = r"domain: customer
 key: '[0-9]{1,18}'
 sources:
@@ -139,6 +139,7 @@ fn top(lines: &str) -> String {
 }
 
 mod bounds;
+mod collections;
 mod passes;
 mod shown_problems;
 #[cfg(feature = "postgres")]

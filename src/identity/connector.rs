@@ -46,6 +46,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The scheme of the URLs of PostgreSQL.
 const POSTGRES_SCHEME: &str = "postgres";
+/// The scheme of MongoDB's URLs.
+const MONGO_SCHEME: &str = "mongodb";
 pub(super) const TLS_1_3: &str = "TLS 1.3";
 
 /// Opens connections to one upstream, and over TLS proves each mutual before it hands it out.
@@ -85,6 +87,8 @@ pub(super) enum UpstreamProtocol {
         /// Whether the server must ask for our certificate.
         is_request_demanded: bool,
     },
+    /// TLS from the first byte. It is only looked at: a driver reads over connections of its own.
+    Mongo,
 }
 
 impl UpstreamProtocol {
@@ -93,6 +97,7 @@ impl UpstreamProtocol {
         match self {
             Self::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
             Self::Postgres { .. } => vec![b"postgresql".to_vec()],
+            Self::Mongo => Vec::new(),
         }
     }
 
@@ -100,6 +105,7 @@ impl UpstreamProtocol {
     pub(super) fn of_scheme(uri: &Uri, is_request_demanded: bool) -> Self {
         match uri.scheme_str() {
             Some(POSTGRES_SCHEME) => Self::Postgres { is_request_demanded },
+            Some(MONGO_SCHEME) => Self::Mongo,
             _ => Self::Http,
         }
     }
@@ -109,6 +115,7 @@ impl UpstreamProtocol {
         match self {
             Self::Http => "https",
             Self::Postgres { .. } => POSTGRES_SCHEME,
+            Self::Mongo => MONGO_SCHEME,
         }
     }
 
@@ -119,14 +126,14 @@ impl UpstreamProtocol {
         target: &ConnectTarget,
     ) -> Result<(), ConnectError> {
         match self {
-            Self::Http => Ok(()),
+            Self::Http | Self::Mongo => Ok(()),
             Self::Postgres { .. } => start_tls::request_postgres_tls(socket, &target.name).await,
         }
     }
 
     /// Whether the server must ask for our certificate.
     fn is_request_demanded(self) -> bool {
-        self != Self::Postgres { is_request_demanded: false }
+        !matches!(self, Self::Postgres { is_request_demanded: false } | Self::Mongo)
     }
 }
 
@@ -171,6 +178,18 @@ impl Connector {
         let protocol = UpstreamProtocol::Postgres { is_request_demanded };
         let resolver = ClientCertResolver::presenting(identity.key.clone());
         Self::with_protocol(protocol, resolver, &identity, server, tls, metrics)
+    }
+
+    /// For `mongodb://`, to look at a server: as `identity`, to exactly `server`, which need not
+    /// ask for our certificate.
+    pub fn mongo(
+        identity: &Identity,
+        server: ServerIdentity,
+        tls: TlsOptions,
+        metrics: IdentityMetrics,
+    ) -> Self {
+        let resolver = ClientCertResolver::presenting(identity.key.clone());
+        Self::with_protocol(UpstreamProtocol::Mongo, resolver, identity, server, tls, metrics)
     }
 
     /// For `postgres://` as somebody who has no certificate, to see how that is treated.

@@ -44,6 +44,23 @@ pub struct Identity {
     pub(super) key: Arc<CertifiedKey>,
     pub(super) trust: TrustStore,
     pub(super) digest: [u8; 32],
+    pem: IdentityPem,
+}
+
+/// An identity's files as they were read, for a driver that does TLS of its own. It is not shown:
+/// the private key is in it.
+#[derive(Clone)]
+pub struct IdentityPem {
+    /// The certificate chain and, behind it, its key.
+    pub pair: Vec<u8>,
+    /// The trusted certificates.
+    pub authorities: Vec<u8>,
+}
+
+impl fmt::Debug for IdentityPem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdentityPem(…)")
+    }
 }
 
 /// The authorities whose certificates are trusted.
@@ -107,7 +124,16 @@ impl Identity {
             key: Arc::new(key),
             trust,
             digest: files.digest(),
+            pem: IdentityPem {
+                pair: [files.cert.as_slice(), b"\n", files.key.as_slice()].concat(),
+                authorities: files.ca.clone(),
+            },
         })
+    }
+
+    /// The files that it was read from.
+    pub fn pem(&self) -> &IdentityPem {
+        &self.pem
     }
 
     /// Our certificate chain and its key, for a server to present.

@@ -31,7 +31,7 @@ pub use config::{IdentityConfig, IdentityConfigError, RotatingIdentity};
 pub use connection::{MutualConnection, MutualityProof};
 pub use connector::Connector;
 pub use error::{ConnectError, ConnectErrorKind};
-pub use files::Identity;
+pub use files::{Identity, IdentityPem};
 pub use metrics::IdentityMetrics;
 pub use probe::{
     Inspection, ProbeRefusal, inspect, inspect_with_authorities, probe_without_certificate,

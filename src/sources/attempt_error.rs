@@ -83,14 +83,14 @@ impl AttemptError {
     }
 
     /// The connection ended before the answer was whole.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     pub(super) fn of_lost_connection() -> Self {
         let detail = "broke the connection off before it answered";
         Self::of_unhealthy_source(Reason::Connect, detail)
     }
 
     /// The same, where a retry would meet it again.
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     pub(super) fn without_retry(self) -> Self {
         Self { retry: false, ..self }
     }

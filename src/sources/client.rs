@@ -11,7 +11,7 @@ use super::render::RequestTarget;
 use super::{Attempt, Fetched, PartRequest, SharedSources, SourceAnswer, SourceError};
 use crate::domain::{Domain, Source, SourceKind};
 
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
 use super::database_client::{self, DatabaseClient};
 
 /// The client of one source: connections, slots, breaker and retry budget.
@@ -24,10 +24,9 @@ pub struct Client {
 #[derive(Debug)]
 enum Backend {
     Http(Box<HttpClient>),
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     Database(Box<DatabaseClient>),
-    /// A kind that this build does not have; `check` refuses it.
-    #[cfg(not(feature = "postgres"))]
+    /// A database of a kind that this build does not have; `check` refuses it.
     Absent,
 }
 
@@ -64,24 +63,35 @@ impl Client {
         shared: &SharedSources,
     ) -> Self {
         let account = Arc::new(SourceAccount::new(source, &shared.metrics));
-        let backend = match &account.source.kind {
-            SourceKind::Http(http) => {
-                let http = HttpClient::new(Arc::clone(&account), http.clone(), shared);
-                Backend::Http(Box::new(http))
-            }
-            #[cfg(feature = "postgres")]
-            SourceKind::Postgres(postgres) => {
-                let pools = clients.iter().filter_map(|client| client.database());
-                let client = DatabaseClient::new(postgres, &account, sources, pools, shared);
-                Backend::Database(Box::new(client))
-            }
-            #[cfg(not(feature = "postgres"))]
-            SourceKind::Postgres(_) => {
-                let _ = (sources, clients);
-                Backend::Absent
-            }
+        let backend = if let SourceKind::Http(http) = &account.source.kind {
+            let http = HttpClient::new(Arc::clone(&account), http.clone(), shared);
+            Backend::Http(Box::new(http))
+        } else {
+            Self::database_backend(&account, sources, clients, shared).unwrap_or(Backend::Absent)
         };
         Self { account, backend }
+    }
+
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
+    fn database_backend(
+        account: &Arc<SourceAccount>,
+        sources: &[Source],
+        clients: &[Arc<Self>],
+        shared: &SharedSources,
+    ) -> Option<Backend> {
+        let others = clients.iter().filter_map(|client| client.database());
+        let client = DatabaseClient::new(account, sources, others, shared)?;
+        Some(Backend::Database(Box::new(client)))
+    }
+
+    #[cfg(not(any(feature = "postgres", feature = "mongodb")))]
+    fn database_backend(
+        _: &Arc<SourceAccount>,
+        _: &[Source],
+        _: &[Arc<Self>],
+        _: &SharedSources,
+    ) -> Option<Backend> {
+        None
     }
 
     /// Whether it can go on as the client of `source` beside `sources`, of which `clients` exist.
@@ -90,8 +100,8 @@ impl Client {
             return false;
         }
         match &self.backend {
-            Backend::Http(_) => true,
-            #[cfg(feature = "postgres")]
+            Backend::Http(_) | Backend::Absent => true,
+            #[cfg(any(feature = "postgres", feature = "mongodb"))]
             Backend::Database(database) => {
                 let others = clients.iter().filter_map(|client| client.database());
                 database.is_for(sources, others)
@@ -104,10 +114,10 @@ impl Client {
         }
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     fn database(&self) -> Option<&DatabaseClient> {
         match &self.backend {
-            Backend::Http(_) => None,
+            Backend::Http(_) | Backend::Absent => None,
             Backend::Database(database) => Some(database),
         }
     }
@@ -127,10 +137,11 @@ impl Client {
         self.account.count_failure(failure);
     }
 
-    /// Whether both are read in one transaction where they are asked at once.
+    /// Whether both are read together where they are asked at once: in one transaction, or in one
+    /// snapshot where the servers can.
     pub fn shares_transaction_with(&self, other: &Self) -> bool {
         match (&self.backend, &other.backend) {
-            #[cfg(feature = "postgres")]
+            #[cfg(any(feature = "postgres", feature = "mongodb"))]
             (Backend::Database(one), Backend::Database(other)) => one.shares_pool_with(other),
             _ => false,
         }
@@ -144,7 +155,7 @@ impl Client {
         attempts: &mut Vec<Attempt>,
     ) -> Result<SourceAnswer, SourceError> {
         let fetched = fetch_together(vec![(self, ask)]).await.pop();
-        let Some(Fetched { result: Some(result), attempts: made }) = fetched else {
+        let Some(Fetched { result: Some(result), attempts: made, .. }) = fetched else {
             return Err(SourceError::unreached(&self.source().name));
         };
         attempts.extend(made);
@@ -160,9 +171,9 @@ pub async fn fetch_together(requests: Vec<(&Client, PartRequest<'_>)>) -> Vec<Fe
     {
         let mut attempts = Vec::new();
         let result = http.fetch(target, request, &mut attempts).await;
-        return vec![Fetched { result: Some(result), attempts }];
+        return vec![Fetched { result: Some(result), attempts, at_one_instant: true }];
     }
-    #[cfg(feature = "postgres")]
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
     {
         let count = requests.len();
         let members: Vec<_> = requests

@@ -1,6 +1,6 @@
-//! Asks the sources of one database together: one transaction, its retries and bounds.
+//! Asks the sources of one database together: one transaction or snapshot, its retries and bounds.
 //!
-//! All of it is one future: dropped at any point, it closes its connection, and gives back its
+//! All of it is one future: dropped at any point, it gives up what it reads, and gives back its
 //! slot, its places as probes and its counts. A statement that fails fails its own source; a retry
 //! reads the whole group again, so that the parts belong to one instant.
 
@@ -10,17 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::account::SourceAccount;
 use super::answer::{self, UpstreamReply};
 use super::attempt_error::{AttemptError, breaker_open_error, format_duration};
 use super::breaker::AttemptHealth;
+use super::database::Database;
 use super::exchange::BodyLimit;
-use super::postgres::{
-    PostgresPool, StatementOutcome, StatementRead, TransactionEnd, statement_text,
-};
+#[cfg(feature = "mongodb")]
+use super::mongo::{CollectionRead, MongoPool};
+use super::part_text::PartOutcome;
+#[cfg(feature = "postgres")]
+use super::postgres::{PostgresPool, StatementRead, TransactionEnd};
 use super::recording::Recorder;
 use super::render::RequestTarget;
 use super::retry::Backoff;
@@ -28,17 +31,13 @@ use super::{
     Attempt, BODY_COPIES, Fetched, Part, PartRequest, Reason, Recording, SharedSources,
     SourceAnswer, TraceContext, Validator, json,
 };
-use crate::domain::{Missing, PostgresSource, Rows, Source, SourceKind};
+use crate::domain::{Missing, Rows, Source};
 
 /// The client of one source in a database.
 #[derive(Debug)]
 pub(super) struct DatabaseClient {
     account: Arc<SourceAccount>,
-    postgres: PostgresSource,
-    /// The statement as it is sent.
-    statement: String,
-    /// Shared by the sources of a domain that read this database.
-    pool: Arc<PostgresPool>,
+    database: Database,
     origin: RowsOrigin,
 }
 
@@ -52,75 +51,43 @@ enum RowsOrigin {
 
 impl DatabaseClient {
     /// A client for the source of `account` beside `sources`; it shares the pool of another one of
-    /// them, if there is one.
+    /// them, if there is one. `None`: it is in no database, or in none of this build.
     pub(super) fn new<'c>(
-        postgres: &PostgresSource,
         account: &Arc<SourceAccount>,
         sources: &[Source],
-        mut others: impl Iterator<Item = &'c Self>,
+        others: impl Iterator<Item = &'c Self>,
         shared: &SharedSources,
-    ) -> Self {
-        let database = &postgres.database;
-        let pool = others.find(|other| other.postgres.database == *database);
-        let pool = pool.map_or_else(
-            || {
-                let size = pool_size(&account.source, postgres, sources);
-                Arc::new(PostgresPool::new(database.clone(), size, shared))
-            },
-            |other| Arc::clone(&other.pool),
-        );
+    ) -> Option<Self> {
         let source = &account.source;
+        let database = Database::of(source, sources, others.map(|it| &it.database), shared)?;
         let recorder = |folder| Recorder::new(folder, &source.name, &source.address());
         let origin = match &shared.recording {
             Recording::Off => RowsOrigin::Live,
             Recording::Record(folder) => RowsOrigin::Record(recorder(folder)),
             Recording::Replay(folder) => RowsOrigin::Replay(recorder(folder)),
         };
-        Self {
-            account: Arc::clone(account),
-            statement: statement_text(&postgres.query.text, postgres.rows),
-            postgres: postgres.clone(),
-            pool,
-            origin,
-        }
+        Some(Self { account: Arc::clone(account), database, origin })
     }
 
     /// Whether its pool is right for these sources, and is that of the `others` on its database.
     pub(super) fn is_for<'c>(
         &self,
         sources: &[Source],
-        mut others: impl Iterator<Item = &'c Self>,
+        others: impl Iterator<Item = &'c Self>,
     ) -> bool {
-        let is_of_others = others
-            .find(|other| other.postgres.database == self.postgres.database)
-            .is_none_or(|other| other.shares_pool_with(self));
-        is_of_others && self.pool.size() == pool_size(&self.account.source, &self.postgres, sources)
+        self.database.is_for(&self.account.source, sources, others.map(|it| &it.database))
     }
 
-    /// Whether both read in one transaction.
+    /// Whether both are read together.
     pub(super) fn shares_pool_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.pool, &other.pool)
+        self.database.shares_pool_with(&other.database)
     }
 
     /// The name under which an answer is recorded.
     fn recording_target(&self, values: &[String]) -> String {
         let values = serde_json::to_string(values).unwrap_or_default();
-        format!("?{}&{values}", self.postgres.query.text)
+        format!("?{}&{values}", self.database.text())
     }
-}
-
-/// The connections of a database: as many as the source of it that may have most.
-fn pool_size(
-    source: &Source,
-    postgres: &PostgresSource,
-    sources: &[Source],
-) -> std::num::NonZeroUsize {
-    let is_of_database = |other: &&Source| match &other.kind {
-        SourceKind::Postgres(other) => other.database == postgres.database,
-        SourceKind::Http(_) => false,
-    };
-    let sizes = sources.iter().filter(is_of_database).map(|other| other.concurrency);
-    sizes.fold(source.concurrency, std::num::NonZeroUsize::max)
 }
 
 /// One source of a group while it is asked.
@@ -153,16 +120,20 @@ pub(super) async fn fetch_group(requests: Vec<(&DatabaseClient, PartRequest<'_>)
         let backoff = Backoff::new(client.account.source.retries);
         GroupMember { client, request, values, attempts: Vec::new(), backoff }
     });
-    let mut group = Group { members: members.collect(), began: Instant::now() };
+    let began = Instant::now();
+    let mut group = Group { members: members.collect(), began, at_one_instant: false };
     let outcomes = group.ask_with_retries().await;
-    let members = group.members.into_iter();
-    members.zip(outcomes).map(|(member, outcome)| member.finish(outcome)).collect()
+    let Group { members, at_one_instant, .. } = group;
+    let members = members.into_iter().zip(outcomes);
+    members.map(|(member, outcome)| member.finish(outcome, at_one_instant)).collect()
 }
 
 /// Sources that are asked together.
 struct Group<'a> {
     members: Vec<GroupMember<'a>>,
     began: Instant,
+    /// Whether the last attempt read all of them as they were at one instant.
+    at_one_instant: bool,
 }
 
 impl Group<'_> {
@@ -244,8 +215,9 @@ impl Group<'_> {
             .map(|it| (it.client.account.begin_request(), it.request.outstanding.begin()))
             .collect();
         let started = Instant::now();
-        let outcomes = self.read(slot, started).await;
+        let (outcomes, at_one_instant) = self.read(slot, started).await;
         drop(requests);
+        self.at_one_instant = at_one_instant;
         for (pass, outcome) in passes.into_iter().zip(&outcomes) {
             pass.report(outcome.health());
         }
@@ -294,33 +266,60 @@ impl Group<'_> {
     }
 
     /// A place among the connections; waiting for one ends with the deadline.
-    async fn acquire_slot(&self, deadline: Instant) -> Result<SemaphorePermit<'_>, AttemptError> {
-        let pool = &self.members[0].client.pool;
+    async fn acquire_slot(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, AttemptError> {
+        let database = &self.members[0].client.database;
         let started = Instant::now();
-        if let Ok(slot) = timeout_at(deadline, pool.acquire_slot()).await {
-            return slot;
+        let slot = timeout_at(deadline, Arc::clone(database.slots()).acquire_owned()).await;
+        if let Ok(slot) = slot {
+            let closed = |_| AttemptError::inconclusive(Reason::Connect, "is not asked any more");
+            return slot.map_err(closed);
         }
         let waited = format_duration(started.elapsed());
         let detail = format!(
             "waited {waited} for one of its {} connections, until the deadline: see `concurrency`",
-            pool.size()
+            database.size()
         );
         Err(AttemptError::inconclusive(Reason::Timeout, detail))
     }
 
-    /// Opens a connection or takes one that is kept, and reads; once more on a new one, where the
-    /// server had ended the one that was kept.
-    async fn read(&self, slot: SemaphorePermit<'_>, started: Instant) -> Vec<MemberOutcome> {
+    /// Reads, and says whether all parts are of one instant.
+    async fn read(
+        &self,
+        slot: OwnedSemaphorePermit,
+        started: Instant,
+    ) -> (Vec<MemberOutcome>, bool) {
         let end_of = |member: &GroupMember<'_>| {
             let deadline = member.request.deadline;
             let timeout = member.client.account.source.timeout;
             timeout.map_or(deadline, |timeout| deadline.min(started + timeout))
         };
         let ends: Vec<Instant> = self.members.iter().map(end_of).collect();
+        match &self.members[0].client.database {
+            #[cfg(feature = "postgres")]
+            Database::Postgres(postgres) => {
+                (self.read_statements(&postgres.pool, slot, started, &ends).await, true)
+            }
+            #[cfg(feature = "mongodb")]
+            Database::Mongo(mongo) => {
+                self.read_collections(&mongo.pool, slot, started, &ends).await
+            }
+        }
+    }
+
+    /// Opens a connection or takes one that is kept, and reads in one transaction; once more on a
+    /// new one, where the server had ended the one that was kept.
+    #[cfg(feature = "postgres")]
+    async fn read_statements(
+        &self,
+        pool: &PostgresPool,
+        slot: OwnedSemaphorePermit,
+        started: Instant,
+        ends: &[Instant],
+    ) -> Vec<MemberOutcome> {
         let last_end = ends.iter().copied().max().unwrap_or(started);
+        let members = self.members.iter().zip(ends);
         let statements: Vec<StatementRead<'_>> =
-            self.members.iter().zip(ends).map(|(member, end)| member.statement(end)).collect();
-        let pool = &self.members[0].client.pool;
+            members.filter_map(|(member, end)| member.statement(*end)).collect();
         let mut must_be_new = false;
         let mut slot = Some(slot);
         loop {
@@ -349,6 +348,22 @@ impl Group<'_> {
         }
     }
 
+    /// Reads the collections, in one snapshot where there are several and the servers can.
+    #[cfg(feature = "mongodb")]
+    async fn read_collections(
+        &self,
+        pool: &MongoPool,
+        slot: OwnedSemaphorePermit,
+        started: Instant,
+        ends: &[Instant],
+    ) -> (Vec<MemberOutcome>, bool) {
+        let members = self.members.iter().zip(ends);
+        let reads = members.filter_map(|(member, end)| member.collection(*end)).collect();
+        let (outcomes, at_one_instant) = pool.read(slot, reads).await;
+        (self.judge(outcomes, started).await, at_one_instant)
+    }
+
+    #[cfg(feature = "postgres")]
     fn connect_timeout(&self, started: Instant, end: Instant) -> AttemptError {
         let had = end.saturating_duration_since(started);
         let detail = format!("gave no connection within {}", format_duration(had));
@@ -364,29 +379,25 @@ impl Group<'_> {
         if is_conclusive { AttemptHealth::Unhealthy } else { AttemptHealth::Unknown }
     }
 
-    async fn judge(
-        &self,
-        outcomes: Vec<StatementOutcome<'_>>,
-        started: Instant,
-    ) -> Vec<MemberOutcome> {
+    async fn judge(&self, outcomes: Vec<PartOutcome<'_>>, started: Instant) -> Vec<MemberOutcome> {
         let mut judged = Vec::with_capacity(outcomes.len());
         for (member, outcome) in self.members.iter().zip(outcomes) {
             judged.push(match outcome {
-                StatementOutcome::Json(text, reserved) => {
+                PartOutcome::Json(text, reserved) => {
                     reserved.keep(text.len());
                     member.record(Some(&text)).await;
                     member.part(&text.into())
                 }
-                StatementOutcome::NoRow => {
+                PartOutcome::NoRow => {
                     member.record(None).await;
                     MemberOutcome::NoRow
                 }
-                StatementOutcome::Failed(error) if error.reason == Reason::Timeout => {
+                PartOutcome::Failed(error) if error.reason == Reason::Timeout => {
                     let health = self.timeout_health(member, started.elapsed());
                     MemberOutcome::Failed(AttemptError { health, ..error })
                 }
-                StatementOutcome::Failed(error) => MemberOutcome::Failed(error),
-                StatementOutcome::Unreached => MemberOutcome::Unreached,
+                PartOutcome::Failed(error) => MemberOutcome::Failed(error),
+                PartOutcome::Unreached => MemberOutcome::Unreached,
             });
         }
         judged
@@ -426,16 +437,29 @@ impl MemberOutcome {
 }
 
 impl<'a> GroupMember<'a> {
-    fn statement(&self, end: Instant) -> StatementRead<'a> {
-        StatementRead {
-            text: &self.client.statement,
-            parameters: &self.client.postgres.query.parameters,
+    #[cfg(feature = "postgres")]
+    fn statement(&self, end: Instant) -> Option<StatementRead<'a>> {
+        let postgres = self.client.database.postgres()?;
+        Some(StatementRead {
+            text: &postgres.statement,
+            parameters: &postgres.source.query.parameters,
             values: self.values,
-            rows: self.client.postgres.rows,
+            rows: postgres.source.rows,
             bytes_max: self.client.account.source.max_body.get(),
             end,
             memory: self.request.memory,
-        }
+        })
+    }
+
+    #[cfg(feature = "mongodb")]
+    fn collection(&self, end: Instant) -> Option<CollectionRead<'a>> {
+        Some(CollectionRead {
+            source: &self.client.database.mongo()?.source,
+            values: self.values,
+            bytes_max: self.client.account.source.max_body.get(),
+            end,
+            memory: self.request.memory,
+        })
     }
 
     /// The part that a text is, whose memory is reserved.
@@ -487,7 +511,7 @@ impl<'a> GroupMember<'a> {
     }
 
     /// The result of the last attempt, counted.
-    fn finish(self, outcome: MemberOutcome) -> Fetched {
+    fn finish(self, outcome: MemberOutcome, at_one_instant: bool) -> Fetched {
         let account = &self.client.account;
         let is_missing = matches!(outcome, MemberOutcome::NoRow);
         let mut unused_bytes = 0;
@@ -511,12 +535,12 @@ impl<'a> GroupMember<'a> {
         if let Some(result) = &result {
             account.count_result(result, is_missing);
         }
-        Fetched { result, attempts: self.attempts }
+        Fetched { result, attempts: self.attempts, at_one_instant }
     }
 
     /// No row, by the meaning that the file gives it.
     fn no_row(&self) -> Result<SourceAnswer, AttemptError> {
-        debug_assert_eq!(self.client.postgres.rows, Rows::One, "an array may be empty");
+        debug_assert_eq!(self.client.database.rows(), Rows::One, "an array may be empty");
         match &self.client.account.source.missing {
             Missing::NotFound => Ok(SourceAnswer::NotFound),
             Missing::Value(json) => {

@@ -18,8 +18,12 @@ pub struct DatabaseExamination {
 /// The facts about a database.
 #[derive(Debug, Clone)]
 pub struct DatabaseFacts {
+    /// What it is: `PostgreSQL`, `MongoDB`.
+    pub product: &'static str,
     /// Its version, as it says: `15.14`.
     pub version: String,
+    /// What its servers are together, where there may be several.
+    pub deployment: Option<&'static str>,
     /// What it makes of the query, or its own words against it. They hold no data: none was sent.
     pub statement: Result<StatementFacts, String>,
 }
@@ -34,6 +38,8 @@ pub struct StatementFacts {
     /// The tables that are read whole for each key, though the query has a condition on them: no
     /// index fits it.
     pub unindexed_tables: Vec<String>,
+    /// The collection that is read and that is not there.
+    pub missing_table: Option<String>,
 }
 
 /// Examines the database of `source`, beside sources of these names. `None`: it is none.
@@ -44,13 +50,15 @@ pub async fn examine_database(
     limit: Duration,
 ) -> Option<DatabaseExamination> {
     match &source.kind {
-        SourceKind::Http(_) => None,
         #[cfg(feature = "postgres")]
         SourceKind::Postgres(postgres) => {
             Some(super::postgres::examine(source, postgres, names, shared, limit).await)
         }
-        #[cfg(not(feature = "postgres"))]
-        SourceKind::Postgres(_) => {
+        #[cfg(feature = "mongodb")]
+        SourceKind::Mongo(mongo) => {
+            Some(super::mongo::examine(source, mongo, names, shared, limit).await)
+        }
+        _ => {
             let _ = (names, shared, limit);
             None
         }

@@ -5,9 +5,10 @@
 //! `request_spec` and `exchange` (one HTTP exchange over `connections`), `answer` (its
 //! classification, with `json`, `link_header` and `pages`), `retry`, and the `breaker` behind
 //! `shared_breaker`. For databases, `database_client` reads the sources of one URL together, over
-//! the connections of `postgres`. A part is a 200 with JSON and no next page, or what the database
-//! makes of its rows; anything else is a [`SourceError`] that names the value found and the value
-//! expected, and never holds data. `collect` decides which part is needed when.
+//! the connections of `postgres` or the driver behind `mongo`. A part is a 200 with JSON and no
+//! next page, or what a database's rows are as JSON; anything else is a [`SourceError`] that names
+//! the value found and the value expected, and never holds data. `collect` decides which part is
+//! needed when.
 
 mod account;
 mod answer;
@@ -16,7 +17,9 @@ mod breaker;
 mod client;
 mod config;
 mod connections;
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+mod database;
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
 mod database_client;
 mod examination;
 mod exchange;
@@ -24,9 +27,13 @@ mod http_client;
 mod json;
 mod link_header;
 mod metrics;
+#[cfg(feature = "mongodb")]
+mod mongo;
 mod outstanding;
 mod pages;
 mod part;
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+mod part_text;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod recording;
@@ -115,6 +122,8 @@ pub struct Fetched {
     pub result: Option<Result<SourceAnswer, SourceError>>,
     /// Every request that was made.
     pub attempts: Vec<Attempt>,
+    /// Whether it belongs to one instant, with the others that were read together.
+    pub at_one_instant: bool,
 }
 
 /// One request as it went, for `--explain`, `Server-Timing` and spans.

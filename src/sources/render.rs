@@ -15,8 +15,8 @@ use serde_json::value::RawValue;
 
 use super::{Part, Reason, SourceError};
 use crate::domain::{
-    Reference, Source, SourceIndex, SourceKind, UrlPiece, UrlTemplate, check_value, encode_value,
-    has_dot_part,
+    MongoParameter, Reference, Source, SourceIndex, SourceKind, UrlPiece, UrlTemplate, check_value,
+    encode_value, has_dot_part,
 };
 
 /// The longest request target, in bytes: common servers accept at least as much.
@@ -58,6 +58,14 @@ pub fn render_target<'p>(
             let parameters = postgres.query.parameters.iter();
             parameters
                 .map(|it| values.bound(it))
+                .collect::<Result<_, _>>()
+                .map(RequestTarget::Values)
+        }
+        SourceKind::Mongo(mongo) => {
+            let values = Values { source: &source.name, key, place: "the query", part };
+            let parameters = mongo.parameters.iter();
+            parameters
+                .map(|it| values.converted(it))
                 .collect::<Result<_, _>>()
                 .map(RequestTarget::Values)
         }
@@ -138,6 +146,26 @@ impl<'v, 'p: 'v, F: Fn(SourceIndex) -> (&'p str, Option<&'p Part>)> Values<'v, F
             return Err(self.unfit(reference, "is longer than 8000 bytes", FIT));
         }
         Ok(value.into_owned())
+    }
+
+    /// The same as a value of a MongoDB query, which a conversion takes.
+    fn converted(&self, parameter: &MongoParameter) -> Result<String, SourceError> {
+        let MongoParameter { reference, conversion } = parameter;
+        let value = self.find(reference)?;
+        if value.len() > TARGET_MAX {
+            let found = "is longer than 8000 bytes";
+            return Err(self.unfit(reference, found, "cannot be a bound value"));
+        }
+        if conversion.convert(&value).is_some() {
+            return Ok(value.into_owned());
+        }
+        let expected = conversion.describe();
+        if *reference == Reference::Key {
+            let detail = format!("the key is of another type than the query has: {expected}");
+            return Err(SourceError { reason: Reason::BadKey, ..self.failure(detail) });
+        }
+        let name = self.name(reference);
+        Err(self.failure(format!("`{{{name}}}` is not {expected}, as the query needs")))
     }
 
     fn name(&self, reference: &Reference) -> String {

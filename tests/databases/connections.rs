@@ -25,14 +25,14 @@ fn domain(url: &str, lines: &[&str]) -> DomainFile {
 }
 
 /// So many consumers, each of which asks until it is told to stop: counts their answers.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     answers: Arc<AtomicUsize>,
     readers: JoinSet<Vec<String>>,
 }
 
 impl Load {
-    fn start(sidecar: &Sidecar, consumers: usize) -> Self {
+    pub(super) fn start(sidecar: &Sidecar, consumers: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answers = Arc::new(AtomicUsize::new(0));
         let mut readers = JoinSet::new();
@@ -56,7 +56,7 @@ impl Load {
     }
 
     /// Waits until so many more answers have come.
-    async fn until_more(&self, more: usize) {
+    pub(super) async fn until_more(&self, more: usize) {
         let wanted = self.answers.load(Ordering::SeqCst) + more;
         while self.answers.load(Ordering::SeqCst) < wanted {
             tokio::task::yield_now().await;
@@ -64,7 +64,7 @@ impl Load {
     }
 
     /// All that failed.
-    async fn end(mut self) -> Vec<String> {
+    pub(super) async fn end(mut self) -> Vec<String> {
         self.stop.store(true, Ordering::SeqCst);
         let mut failed = Vec::new();
         while let Some(more) = self.readers.join_next().await {

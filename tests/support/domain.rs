@@ -56,6 +56,15 @@ impl DomainFile {
         self.source_of(name, &[&[url.as_str(), query.as_str()], lines].concat())
     }
 
+    /// A source in a collection of the MongoDB database of this URL, `mutual: unproven` unless a
+    /// line says otherwise.
+    pub(crate) fn mongo(self, name: &str, url: &str, collection: &str, lines: &[&str]) -> Self {
+        let (url, collection) = (format!("mongodb: {url}"), format!("collection: {collection}"));
+        let is_said = lines.iter().any(|line| line.starts_with("mutual:"));
+        let usual: &[&str] = if is_said { &[] } else { &["mutual: unproven"] };
+        self.source_of(name, &[&[url.as_str(), collection.as_str()], usual, lines].concat())
+    }
+
     /// A source of any kind.
     pub(crate) fn source_of(mut self, name: &str, lines: &[&str]) -> Self {
         writeln!(self.sources, "  {name}:").unwrap();

@@ -5,8 +5,8 @@
 //! hand with `frames`), a private Redis (`redis`, and `claims` that watches a fleet's claims there)
 //! on a port that is free (`port`), a private `PostgreSQL` of each version that is there
 //! (`postgres`, `postgres_versions`) with or without a pooler before it (`pgbouncer`), neither of
-//! which runs as root (`account`), a private server of `MongoDB`'s protocol (`mongo`), and a small
-//! API server of Kubernetes (`apiserver`).
+//! which runs as root (`account`), a private server of `MongoDB`'s protocol (`mongo`) and one that
+//! only shows what it is asked (`mongo_wire`), and a small API server of Kubernetes (`apiserver`).
 
 pub(crate) mod account;
 #[cfg(feature = "webhook")]
@@ -21,6 +21,8 @@ pub(crate) mod flood;
 pub(crate) mod frames;
 pub(crate) mod link;
 pub(crate) mod mongo;
+#[cfg(feature = "mongodb")]
+pub(crate) mod mongo_wire;
 pub(crate) mod pgbouncer;
 pub(crate) mod pki;
 pub(crate) mod port;

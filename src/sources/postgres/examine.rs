@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
 use super::connection::PostgresConnection;
-use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Reference, Source};
+use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Source};
 use crate::identity::Connector;
 use crate::resources::WorkMemory;
 use crate::sources::attempt_error::AttemptError;
@@ -52,7 +52,12 @@ async fn examine_session(
     let version = connection.drive(&memory, async |client| server_version(client).await).await?;
     let examine = async |client: &Client| examine_statement(client, postgres, names).await;
     let statement = connection.drive(&memory, examine).await?;
-    Ok(DatabaseFacts { version, statement: statement.map_err(|error| server_words(&error)) })
+    Ok(DatabaseFacts {
+        product: "PostgreSQL",
+        version,
+        deployment: None,
+        statement: statement.map_err(|error| server_words(&error)),
+    })
 }
 
 fn connector(
@@ -108,13 +113,14 @@ async fn examine_statement(
     let query = &postgres.query;
     let statement = client.prepare(&query.text).await?;
     let types = statement.params().iter().map(|it| it.name().to_owned());
-    let references = query.parameters.iter().map(|it| reference_name(it, names));
+    let references = query.parameters.iter().map(|it| it.in_braces(names));
     let columns = statement.columns().iter();
     let columns = columns.map(|it| (it.name().to_owned(), it.type_().name().to_owned()));
     let mut facts = StatementFacts {
         parameters: references.zip(types).collect(),
         columns: columns.collect(),
         unindexed_tables: Vec::new(),
+        missing_table: None,
     };
     if let Some(plan) = explain(client, postgres).await? {
         unindexed_tables(&plan, &mut facts.unindexed_tables, PLAN_DEPTH_MAX);
@@ -163,16 +169,6 @@ fn unindexed_tables(plan: &Value, tables: &mut Vec<String>, depth: usize) {
     };
     for child in children {
         unindexed_tables(child, tables, depth - 1);
-    }
-}
-
-/// A reference as it stands in the query.
-fn reference_name(reference: &Reference, names: &[&str]) -> String {
-    match reference {
-        Reference::Key => "{key}".to_owned(),
-        Reference::Part { source, path } => {
-            format!("{{{}.{}}}", names.get(source.0).unwrap_or(&"?"), path.join("."))
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,7 +31,7 @@ const IDLE_CHECK_EVERY: Duration = Duration::from_secs(5);
 pub(in crate::sources) struct PostgresPool {
     database: PostgresDatabase,
     size: NonZeroUsize,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     connections: Arc<IdleConnections>,
     /// Ends connections that nobody uses; begins with the first that is kept.
     reaper: OnceLock<AbortOnDropHandle<()>>,
@@ -73,7 +73,7 @@ pub(in crate::sources) struct Checkout<'p> {
     pub(in crate::sources) is_reused: bool,
     opener: Arc<Opener>,
     pool: &'p PostgresPool,
-    _slot: SemaphorePermit<'p>,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl PostgresPool {
@@ -93,7 +93,7 @@ impl PostgresPool {
         Self {
             database,
             size,
-            slots: Semaphore::new(size.get().min(Semaphore::MAX_PERMITS)),
+            slots: Arc::new(Semaphore::new(size.get().min(Semaphore::MAX_PERMITS))),
             connections: Arc::new(connections),
             reaper: OnceLock::new(),
         }
@@ -104,20 +104,17 @@ impl PostgresPool {
         self.size
     }
 
-    /// Waits for a slot. Dropping the future gives the place in the queue up.
-    pub(in crate::sources) async fn acquire_slot(
-        &self,
-    ) -> Result<SemaphorePermit<'_>, AttemptError> {
-        let closed = |_| AttemptError::inconclusive(Reason::Connect, "is not asked any more");
-        self.slots.acquire().await.map_err(closed)
+    /// The slots of its connections.
+    pub(in crate::sources) fn slots(&self) -> &Arc<Semaphore> {
+        &self.slots
     }
 
     /// A connection for the holder of a slot: one that is kept, unless it must be a new one.
-    pub(in crate::sources) async fn checkout<'p>(
-        &'p self,
-        slot: SemaphorePermit<'p>,
+    pub(in crate::sources) async fn checkout(
+        &self,
+        slot: OwnedSemaphorePermit,
         must_be_new: bool,
-    ) -> Result<Checkout<'p>, AttemptError> {
+    ) -> Result<Checkout<'_>, AttemptError> {
         let opener = self.connections.opener(&self.database)?;
         if must_be_new {
             // The server has ended one: it has ended all, most likely, and they count.

@@ -16,15 +16,12 @@ use super::sql_error::{StatementStage, statement_error};
 use crate::domain::{Reference, Rows};
 use crate::resources::WorkMemory;
 use crate::sources::Reason;
-use crate::sources::attempt_error::{AttemptError, format_size};
-use crate::sources::reserved_body::ReservedBody;
+use crate::sources::attempt_error::AttemptError;
+use crate::sources::part_text::{PartOutcome, PartText, ROWS_MAX};
 
 /// What the answer to a statement takes beside its rows, and each row beside its text, in bytes.
 const STATEMENT_OVERHEAD_BYTES: u64 = 4 << 10;
 const ROW_OVERHEAD_BYTES: u64 = 16;
-/// The most rows of a part: each costs some work.
-const ROWS_MAX: usize = 100_000;
-
 /// The statement that reads a part: its rows as the server's own JSON, one text each.
 ///
 /// `part.*` is the whole row whatever its columns are called.
@@ -50,24 +47,11 @@ pub(in crate::sources) struct StatementRead<'a> {
     pub(in crate::sources) memory: &'a WorkMemory,
 }
 
-/// How a statement ended.
-#[derive(Debug)]
-pub(in crate::sources) enum StatementOutcome<'a> {
-    /// A part, as JSON text, and its memory.
-    Json(Vec<u8>, ReservedBody<'a>),
-    /// No row, where one was to be read.
-    NoRow,
-    /// It failed.
-    Failed(AttemptError),
-    /// Another one failed before it.
-    Unreached,
-}
-
 /// How a transaction ended.
 #[derive(Debug)]
 pub(in crate::sources) struct TransactionEnd<'a> {
     /// The outcomes, in the order of the statements.
-    pub(in crate::sources) outcomes: Vec<StatementOutcome<'a>>,
+    pub(in crate::sources) outcomes: Vec<PartOutcome<'a>>,
     /// The connection broke before the first row came: the server may have ended it while nobody
     /// used it.
     pub(in crate::sources) is_broken_unread: bool,
@@ -95,13 +79,13 @@ impl Checkout<'_> {
             Ok(Err(Some(error))) | Err(error) => {
                 is_broken_unread = outcomes.is_empty() && error.reason == Reason::Connect;
                 while outcomes.len() < statements.len() {
-                    outcomes.push(StatementOutcome::Failed(error.clone()));
+                    outcomes.push(PartOutcome::Failed(error.clone()));
                 }
                 false
             }
         };
-        let rows: u64 = outcomes.iter().map(StatementOutcome::bytes).sum();
-        outcomes.resize_with(statements.len(), || StatementOutcome::Unreached);
+        let rows: u64 = outcomes.iter().map(PartOutcome::bytes).sum();
+        outcomes.resize_with(statements.len(), || PartOutcome::Unreached);
         let used = rows + overhead + row_overhead(rows);
         if self.connection.settle_bytes(expected, used) && is_committed {
             self.give_back();
@@ -115,15 +99,6 @@ fn row_overhead(bytes: u64) -> u64 {
     (bytes / 2).min(ROWS_MAX as u64) * ROW_OVERHEAD_BYTES
 }
 
-impl StatementOutcome<'_> {
-    fn bytes(&self) -> u64 {
-        match self {
-            Self::Json(json, _) => json.len() as u64,
-            Self::NoRow | Self::Failed(_) | Self::Unreached => 0,
-        }
-    }
-}
-
 type StatementFuture<'f> = Pin<Box<dyn Future<Output = Result<RowStream, Error>> + Send + 'f>>;
 
 /// Sends everything, then reads the rows statement by statement. `Err(None)`: a statement failed,
@@ -131,7 +106,7 @@ type StatementFuture<'f> = Pin<Box<dyn Future<Output = Result<RowStream, Error>>
 async fn read_statements<'a>(
     client: &Client,
     statements: &[StatementRead<'a>],
-    outcomes: &mut Vec<StatementOutcome<'a>>,
+    outcomes: &mut Vec<PartOutcome<'a>>,
 ) -> Result<(), Option<AttemptError>> {
     let now = Instant::now();
     let begin_text = begin_text(statements, now);
@@ -176,12 +151,12 @@ async fn read_statements<'a>(
         let read = timeout_at(statement.end, read_rows(query, statement)).await;
         let outcome = match read {
             Ok(Ok(outcome)) => outcome,
-            Ok(Err(Some(error))) => StatementOutcome::Failed(error),
+            Ok(Err(Some(error))) => PartOutcome::Failed(error),
             // A statement before it failed, which has said so.
             Ok(Err(None)) => return Err(None),
-            Err(_) => StatementOutcome::Failed(timeout_error(statement, now)),
+            Err(_) => PartOutcome::Failed(timeout_error(statement, now)),
         };
-        let failed = matches!(outcome, StatementOutcome::Failed(_));
+        let failed = matches!(outcome, PartOutcome::Failed(_));
         outcomes.push(outcome);
         if failed {
             return Err(None);
@@ -226,12 +201,10 @@ fn milliseconds(end: Instant, now: Instant) -> u128 {
 async fn read_rows<'a>(
     query: impl Future<Output = Result<RowStream, Error>>,
     statement: &StatementRead<'a>,
-) -> Result<StatementOutcome<'a>, Option<AttemptError>> {
+) -> Result<PartOutcome<'a>, Option<AttemptError>> {
     let failed = |stage| move |error: Error| statement_error(&error, stage, statement.parameters);
     let mut rows = pin!(query.await.map_err(failed(StatementStage::Preparation))?);
-    let mut text = Vec::new();
-    let mut reserved = ReservedBody::new(statement.memory);
-    let mut count = 0;
+    let mut text = PartText::new(statement.rows, statement.bytes_max, statement.memory);
     while let Some(row) = rows.next().await {
         let row = row.map_err(failed(StatementStage::Execution))?;
         // Many small rows are no long stretch on the event loop.
@@ -239,54 +212,10 @@ async fn read_rows<'a>(
         let Ok(json) = row.try_get::<_, &str>(0) else {
             return Err(Some(not_json_error()));
         };
-        count += 1;
-        check_row_count(statement.rows, count)?;
-        // A comma, and the brackets around all of it.
-        let needed = text.len() + json.len() + 2;
-        if needed > statement.bytes_max {
-            return Err(Some(too_large_error(statement.bytes_max)));
-        }
-        if needed > text.capacity() {
-            let doubled = needed.max(text.capacity() * 2).min(statement.bytes_max);
-            reserved.reserve_total(doubled).await.map_err(Some)?;
-            text.reserve_exact(doubled - text.len());
-        }
-        if statement.rows == Rows::Many {
-            text.push(if count == 1 { b'[' } else { b',' });
-        }
-        text.extend_from_slice(json.as_bytes());
+        text.count_row().map_err(Some)?;
+        text.push(json.as_bytes()).await.map_err(Some)?;
     }
-    match statement.rows {
-        Rows::One if count == 0 => return Ok(StatementOutcome::NoRow),
-        Rows::One => {}
-        Rows::Many => {
-            if count == 0 {
-                reserved.reserve_total(2).await.map_err(Some)?;
-                text.push(b'[');
-            }
-            text.push(b']');
-        }
-    }
-    Ok(StatementOutcome::Json(text, reserved))
-}
-
-fn check_row_count(rows: Rows, count: usize) -> Result<(), AttemptError> {
-    match rows {
-        Rows::One if count > 1 => {
-            let detail = "has several rows, expected one: see `rows`";
-            Err(AttemptError::answered(Reason::Rows, detail))
-        }
-        Rows::Many if count > ROWS_MAX => {
-            let detail = format!("has more than {ROWS_MAX} rows, which is the most");
-            Err(AttemptError::answered(Reason::TooLarge, detail))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn too_large_error(bytes_max: usize) -> AttemptError {
-    let detail = format!("has more than the {} that are allowed", format_size(bytes_max));
-    AttemptError::answered(Reason::TooLarge, detail)
+    text.finish().await.map_err(Some)
 }
 
 fn not_json_error() -> AttemptError {

@@ -14,7 +14,10 @@ pub(super) fn database_findings(source: &Source, database: &DatabaseExamination)
                 let text = format!("the database does not take the query: {words}");
                 findings.push(Finding::error("query", text).expected("a query that it can plan"));
             }
-            Ok(statement) => findings.extend(index_findings(statement)),
+            Ok(statement) => {
+                findings.extend(missing_finding(statement));
+                findings.extend(index_findings(statement));
+            }
         },
     }
     if database.lets_in_without_certificate == Some(true) {
@@ -27,13 +30,25 @@ pub(super) fn database_findings(source: &Source, database: &DatabaseExamination)
             .hint("`hostssl … cert`, or `clientcert=verify-full` behind another method"),
         );
     }
-    if source.mutual() == Mutuality::None {
-        findings.push(Finding::note(
+    match source.mutual() {
+        Mutuality::Proven => {}
+        Mutuality::Unproven => findings.push(Finding::note(
+            "unproven",
+            "its driver presents our certificate, and cannot tell whether it was asked for \
+             (`mutual: unproven`)",
+        )),
+        Mutuality::None => findings.push(Finding::note(
             "password-only",
             "knows us by a password alone (`mutual: no`); its own certificate is verified",
-        ));
+        )),
     }
     findings
+}
+
+fn missing_finding(statement: &StatementFacts) -> Option<Finding> {
+    let table = statement.missing_table.as_ref()?;
+    let text = format!("has no collection and no view `{table}`, so that nothing is ever found");
+    Some(Finding::warning("no-collection", text).expected("the name of one that is there"))
 }
 
 fn index_findings(statement: &StatementFacts) -> impl Iterator<Item = Finding> {

@@ -95,6 +95,10 @@ pub(super) async fn probe_connection(source: &Source, context: &DoctorContext) -
             let server = postgres.database.server.as_ref();
             (postgres.database.origin(), server, server.is_some())
         }
+        SourceKind::Mongo(mongo) => {
+            let server = mongo.database.server.as_ref();
+            (mongo.database.origin(), server, server.is_some())
+        }
     };
     let Some(uri) = origin else {
         return ConnectionProbe::Unreachable("its URL cannot be put together".to_owned());
@@ -128,6 +132,7 @@ async fn probe_mutual(
     let (identity, metrics) = (Arc::clone(identity), IdentityMetrics::default());
     let connector = match &source.kind {
         SourceKind::Http(_) => Connector::mutual(identity.clone(), server.clone(), tls, metrics),
+        SourceKind::Mongo(_) => Connector::mongo(&identity, server.clone(), tls, metrics),
         SourceKind::Postgres(_) => {
             let server = server.clone();
             Connector::postgres(identity.clone(), server, is_request_demanded, tls, metrics)
@@ -138,7 +143,8 @@ async fn probe_mutual(
         timeout(context.timeout, present_certificate(connector, uri)),
     );
     // PostgreSQL refuses after the handshake: its session is looked at elsewhere.
-    let without = without.ok().filter(|_| source.http().is_some());
+    let has_session = matches!(source.kind, SourceKind::Postgres(_));
+    let without = without.ok().filter(|_| !has_session);
     let without_certificate = without.and_then(Result::ok).map(|refusal| match refusal {
         ProbeRefusal::DemandsCertificate => WithoutCertificate::Refused,
         ProbeRefusal::AcceptsWithout => WithoutCertificate::Accepted,

@@ -60,7 +60,10 @@ fn connection_words(connection: &ConnectionReport, source: &SourceReport) -> Vec
     let mut words: Vec<String> =
         [&connection.protocol, &connection.key_exchange].into_iter().flatten().cloned().collect();
     words.extend(source.answer.as_ref().map(|answer| answer.http.to_owned()));
-    words.extend(source.database.as_ref().map(|it| format!("PostgreSQL {}", it.version)));
+    words.extend(source.database.iter().flat_map(|it| {
+        let product = format!("{} {}", it.product, it.version);
+        [Some(product), it.deployment.map(str::to_owned)].into_iter().flatten()
+    }));
     words.extend(
         connection
             .certificate

@@ -62,10 +62,10 @@ impl ConnectionReport {
     /// handshake does not.
     pub(super) fn with_session(self, database: Option<&DatabaseExamination>) -> Self {
         let Some(database) = database else { return self };
-        let without_certificate = database.lets_in_without_certificate.map(|is_let_in| {
+        let by_session = database.lets_in_without_certificate.map(|is_let_in| {
             if is_let_in { WithoutCertificate::Accepted } else { WithoutCertificate::Refused }
         });
-        Self { without_certificate, ..self }
+        Self { without_certificate: by_session.or(self.without_certificate), ..self }
     }
 
     fn of_tls(tls: &TlsProbe) -> Self {

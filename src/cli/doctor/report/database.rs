@@ -7,7 +7,11 @@ use crate::sources::{DatabaseExamination, StatementFacts};
 /// A database that let us in.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(in super::super) struct DatabaseReport {
+    pub(in super::super) product: &'static str,
     pub(in super::super) version: String,
+    /// What its servers are together, where there may be several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in super::super) deployment: Option<&'static str>,
     /// `None`: it does not take the query.
     pub(in super::super) statement: Option<StatementReport>,
 }
@@ -33,7 +37,8 @@ impl DatabaseReport {
     pub(super) fn of(examination: &DatabaseExamination) -> Option<Self> {
         let facts = examination.facts.as_ref().ok()?;
         let statement = facts.statement.as_ref().ok().map(StatementReport::of);
-        Some(Self { version: facts.version.clone(), statement })
+        let (product, version) = (facts.product, facts.version.clone());
+        Some(Self { product, version, deployment: facts.deployment, statement })
     }
 }
 
