@@ -8,6 +8,7 @@ use crate::support::pki::Pki;
 
 mod bounds;
 mod connections;
+mod groups;
 mod instant;
 mod mongo;
 mod mongo_connections;

@@ -24,7 +24,7 @@ use super::sharing::{Caller, SharedFlights};
 use super::tags::{Tagger, TagsRefusals};
 use super::verify::{HitVerifier, SampledHit};
 use crate::bus::{DomainBus, RedisFault};
-use crate::collect::{Collector, Timeline};
+use crate::collect::{CollectError, Collector, Timeline};
 use crate::domain::{CacheRules, Domain};
 use crate::resources::{ComputePool, MemoryAccount, MemoryShare};
 use crate::settings::BusLoss;
@@ -270,7 +270,9 @@ impl Cache {
         self.0.metrics.misses.inc();
         let now = Instant::now();
         let may_be_stale = |entry: &Arc<CacheEntry>| {
-            let is_acceptable = !is_requested && !options.is_too_old(entry, now);
+            // A key of another type is the caller's mistake, and no failure of a source.
+            let is_failure = !matches!(error, CollectError::BadKey { .. });
+            let is_acceptable = is_failure && !is_requested && !options.is_too_old(entry, now);
             is_acceptable && self.0.policy.may_be_stale(entry, &key, now)
         };
         let entry = valid.filter(may_be_stale);

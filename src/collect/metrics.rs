@@ -17,6 +17,7 @@ pub struct CollectMetrics(Arc<CollectCounters>);
 struct CollectCounters {
     complete: Counter,
     not_found: Counter,
+    bad_key: Counter,
     failed: Counter,
     rounds: Counter,
 }
@@ -66,6 +67,7 @@ impl CollectMetricFamilies {
         CollectMetrics(Arc::new(CollectCounters {
             complete: result("complete"),
             not_found: result("not-found"),
+            bad_key: result("bad-key"),
             failed: result("failed"),
             rounds: self
                 .rounds
@@ -79,8 +81,8 @@ impl CollectMetrics {
     pub(super) fn observe(&self, result: &Result<Dataset, CollectError>, rounds: u32) {
         match result {
             Ok(_) => &self.0.complete,
-            // There is no such key either way.
-            Err(CollectError::NotFound { .. } | CollectError::BadKey { .. }) => &self.0.not_found,
+            Err(CollectError::NotFound { .. }) => &self.0.not_found,
+            Err(CollectError::BadKey { .. }) => &self.0.bad_key,
             Err(CollectError::Failed { .. } | CollectError::Overloaded { .. }) => &self.0.failed,
         }
         .inc();

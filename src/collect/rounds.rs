@@ -93,7 +93,8 @@ impl<'c> CollectionRun<'c> {
         if let Some(rounds) = self.rounds_needed() {
             self.confirm_until_unchanged(rounds).await?;
         }
-        let parts: Vec<Part> = self.parts.iter_mut().filter_map(Option::take).collect();
+        let parts = self.parts.iter_mut().map(Option::take).collect::<Option<Vec<Part>>>();
+        let Some(parts) = parts else { return Err(self.deadline_error()) };
         let bytes = parts.iter().map(|part| part.json.len() as u64).sum();
         // The body is a copy of the parts, which are dropped once it is made. The memory of both
         // was reserved as the parts arrived.
@@ -316,7 +317,19 @@ impl<'c> CollectionRun<'c> {
         &mut self,
         batch: Vec<SourceResult>,
     ) -> Vec<(SourceIndex, Result<SourceAnswer, SourceError>)> {
-        batch.into_iter().filter_map(|it| Some((it.source, self.record(it)?))).collect()
+        let sources: Vec<SourceIndex> = batch.iter().map(|answered| answered.source).collect();
+        let mut results: Vec<_> =
+            batch.into_iter().filter_map(|it| Some((it.source, self.record(it)?))).collect();
+        // A source is left unread only because another one of its transaction failed.
+        if results.iter().all(|(_, result)| result.is_ok()) {
+            let is_read = |source: &SourceIndex| results.iter().any(|(read, _)| read == source);
+            let unread: Vec<_> = sources.into_iter().filter(|it| !is_read(it)).collect();
+            results.extend(unread.into_iter().map(|source| {
+                let detail = "was not read, and no other source says why".to_owned();
+                (source, Err(self.source_failure(source, Reason::Status, detail)))
+            }));
+        }
+        results
     }
 
     fn record(&mut self, answered: SourceResult) -> Option<Result<SourceAnswer, SourceError>> {

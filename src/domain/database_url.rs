@@ -13,8 +13,7 @@ use super::url::split_port;
 /// The longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8 << 10;
 
-/// The parts of a database's URL.
-#[derive(Debug)]
+/// The parts of a database's URL. There is no `Debug`: the password is among them.
 pub(super) struct DatabaseUrl<'u> {
     /// The user, decoded; empty where there is none.
     pub(super) user: String,

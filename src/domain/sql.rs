@@ -19,8 +19,14 @@ const QUERY_BYTES_MAX: usize = 64 << 10;
 const REFERENCES_MAX: usize = 256;
 /// The words that a statement that reads begins with.
 const READING_WORDS: [&str; 3] = ["select", "with", "values"];
-/// The words that a statement that writes begins with, in a common table expression too.
-const WRITING_WORDS: [&str; 4] = ["insert", "update", "delete", "merge"];
+/// The words that a statement that writes begins with, in a common table expression too, and what
+/// follows them there; a column may be called `update` as well.
+const WRITING_WORDS: [(&str, &[&str]); 3] =
+    [("insert", &["into"]), ("delete", &["from"]), ("merge", &["into"])];
+/// The words that follow a column called `update`, and no statement's beginning.
+const WORDS_AFTER_COLUMN: [&str; 12] = [
+    "is", "in", "and", "or", "not", "between", "like", "ilike", "similar", "collate", "as", "from",
+];
 
 const EXPECTED: &str = "one `select`, `with` or `values`";
 
@@ -35,6 +41,13 @@ pub(super) fn query(
         let expected = format!("at most {QUERY_BYTES_MAX} bytes");
         let hint = "put it into a view of the database, and select from that";
         context.problem(at.span.clone(), "the statement is too long", expected, hint);
+        return None;
+    }
+    let is_refused = |c: char| c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{c}');
+    if let Some(at_byte) = text.find(is_refused) {
+        let hint = "remove it, or write it as an escape: `E'\\x01'`";
+        let message = "the statement holds a control character";
+        context.problem_in(at, at_byte..at_byte + 1, message, "text", hint);
         return None;
     }
     let before = context.count();
@@ -60,8 +73,9 @@ pub(super) fn query(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LastToken {
     Start,
-    OpenParenthesis,
-    /// A word behind an open parenthesis that could begin a statement that writes; where it stands.
+    /// An open parenthesis, or at the outermost level a closing one: a statement may begin there.
+    StatementStart,
+    /// A word there that could begin a statement that writes; where it stands.
     WritingWord {
         start: usize,
         end: usize,
@@ -118,7 +132,7 @@ impl StatementReader<'_, '_, '_> {
             '(' => {
                 self.open_parentheses.push(start);
                 self.copy_to(start + 1);
-                self.last_token = LastToken::OpenParenthesis;
+                self.last_token = LastToken::StatementStart;
             }
             ')' => {
                 if self.open_parentheses.pop().is_none() {
@@ -127,12 +141,15 @@ impl StatementReader<'_, '_, '_> {
                     self.problem(start..start + 1, message, "a `(` before it", hint);
                 }
                 self.copy_to(start + 1);
+                if self.open_parentheses.is_empty() {
+                    self.last_token = LastToken::StatementStart;
+                }
             }
             ';' => {
                 self.position = start + 1;
                 self.last_token = LastToken::Semicolon(start);
             }
-            '}' | '\\' | '\0' => {
+            '}' | '\\' => {
                 let hint = "a reference begins with `{`, and a text stands in quotes";
                 self.problem(start..start + 1, "this sign means nothing here", "SQL", hint);
                 self.position = start + 1;
@@ -140,14 +157,29 @@ impl StatementReader<'_, '_, '_> {
             c if is_word_start(c) => self.word(before),
             // A number may have letters (`1e5`, `0xff`): they begin no word.
             c if c.is_ascii_digit() => {
-                let end = rest.find(|c| !is_word_part(c) && c != '.').unwrap_or(rest.len());
+                let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+                let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
                 self.copy_to(start + end);
             }
             c => self.copy_to(start + c.len_utf8()),
         }
         if let (LastToken::WritingWord { start, end }, true) = (before, is_word_start(c)) {
+            self.check_writing_word(start..end, rest);
+        }
+    }
+
+    /// A word behind which another one stands: whether they begin a statement that writes.
+    fn check_writing_word(&mut self, word: Range<usize>, rest: &str) {
+        let next = &rest[..rest.find(|c| !is_word_part(c)).unwrap_or(rest.len())];
+        let is_next = |other: &&'static str| next.eq_ignore_ascii_case(other);
+        let text = &self.text[word.clone()];
+        let writes = match WRITING_WORDS.iter().find(|(it, _)| text.eq_ignore_ascii_case(it)) {
+            Some((_, followers)) => followers.iter().any(is_next),
+            None => !WORDS_AFTER_COLUMN.iter().any(is_next),
+        };
+        if writes {
             let hint = "a source only reads: its statements run in a read-only transaction";
-            self.problem(start..end, "this statement writes", EXPECTED, hint);
+            self.problem(word, "this statement writes", EXPECTED, hint);
         }
     }
 
@@ -168,7 +200,12 @@ impl StatementReader<'_, '_, '_> {
                 let hint = "a source only reads; what else there is to do belongs into a view";
                 self.problem(start..end, "the statement is none that reads", EXPECTED, hint);
             }
-        } else if before == LastToken::OpenParenthesis && is_in(&WRITING_WORDS) {
+        } else if self.open_parentheses.is_empty() && is_in(&["into"]) {
+            let hint = "a source only reads: remove the table that the rows go into";
+            self.problem(start..end, "this statement writes", EXPECTED, hint);
+        } else if before == LastToken::StatementStart
+            && is_in(&["insert", "update", "delete", "merge"])
+        {
             self.last_token = LastToken::WritingWord { start, end };
         }
         self.copy_to(end);
@@ -198,6 +235,14 @@ impl StatementReader<'_, '_, '_> {
         }
         let hint = "write it without quotes: it is a bound value, and quoted where it must be";
         self.opaque(start..at, "in quotes", hint);
+        // A string goes on where another one stands behind a line break.
+        let rest = &self.text[at..];
+        let gap = rest.len() - rest.trim_start_matches([' ', '\t', '\n', '\r', '\u{c}']).len();
+        let is_continued = rest[..gap].contains(['\n', '\r']) && rest[gap..].starts_with(quote);
+        if quote == '\'' && has_escapes && is_continued {
+            self.copy_to(at + gap);
+            self.quoted(quote, has_escapes);
+        }
     }
 
     /// A dollar quote (`$$…$$`, `$tag$…$tag$`), or a parameter.
@@ -234,7 +279,7 @@ impl StatementReader<'_, '_, '_> {
 
     fn line_comment(&mut self) {
         let start = self.position;
-        let length = self.text[start..].find('\n');
+        let length = self.text[start..].find(['\n', '\r']);
         let end = length.map_or(self.text.len(), |length| start + length);
         self.opaque(start..end, "in a comment", "remove it");
     }

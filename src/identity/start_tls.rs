@@ -30,6 +30,8 @@ pub(super) async fn request_postgres_tls(
         Ok(Ok(b'N')) => {
             (ConnectErrorKind::Tls, "refused TLS; `ssl = on` switches it on".to_owned())
         }
+        // It has no room for another connection.
+        Ok(Ok(b'E')) => (ConnectErrorKind::Connect, "took no connection".to_owned()),
         Ok(Ok(_)) => (ConnectErrorKind::Tls, "answered as no PostgreSQL does".to_owned()),
         Ok(Err(error)) => {
             (ConnectErrorKind::Connect, format!("broke off before TLS: {}", error.kind()))

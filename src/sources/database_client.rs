@@ -23,7 +23,7 @@ use super::exchange::BodyLimit;
 use super::mongo::{CollectionRead, MongoPool};
 use super::part_text::PartOutcome;
 #[cfg(feature = "postgres")]
-use super::postgres::{PostgresPool, StatementRead, TransactionEnd};
+use super::postgres::{PostgresPool, StatementRead};
 use super::recording::Recorder;
 use super::render::RequestTarget;
 use super::retry::Backoff;
@@ -86,7 +86,8 @@ impl DatabaseClient {
     /// The name under which an answer is recorded.
     fn recording_target(&self, values: &[String]) -> String {
         let values = serde_json::to_string(values).unwrap_or_default();
-        format!("?{}&{values}", self.database.text())
+        let rows = if self.database.rows() == Rows::One { "one" } else { "many" };
+        format!("?{}&{rows}&{values}", self.database.text())
     }
 }
 
@@ -147,8 +148,7 @@ impl Group<'_> {
                 (outcomes, _) => outcomes,
             };
             let Some(at) = self.next_attempt_at(&outcomes) else { return outcomes };
-            self.give_back(&outcomes);
-            last = Some(outcomes);
+            last = Some(self.without_parts(outcomes));
             sleep_until(at).await;
         }
     }
@@ -164,23 +164,30 @@ impl Group<'_> {
             at = at.max(Some(member.backoff.next_attempt_at(error, now, deadline)?));
             failed.push(&member.client.account);
         }
-        for account in &failed {
-            if !account.budget.withdraw() {
-                account.metrics.retries_refused.inc();
-                return None;
+        let withdrawn = failed.iter().take_while(|account| account.budget.withdraw()).count();
+        if let Some(refused) = failed.get(withdrawn) {
+            refused.metrics.retries_refused.inc();
+            for account in &failed[..withdrawn] {
+                account.budget.return_token();
             }
+            return None;
+        }
+        for account in failed {
             account.metrics.retries.inc();
         }
         at
     }
 
-    /// Gives back the memory of parts that are read again.
-    fn give_back(&self, outcomes: &[MemberOutcome]) {
-        for (member, outcome) in self.members.iter().zip(outcomes) {
-            if let MemberOutcome::Part(_, bytes) = outcome {
+    /// The outcomes without the parts, which are read again, and whose memory is given back.
+    fn without_parts(&self, outcomes: Vec<MemberOutcome>) -> Vec<MemberOutcome> {
+        let without_part = |(member, outcome): (&GroupMember<'_>, _)| match outcome {
+            MemberOutcome::Part(_, bytes) => {
                 member.request.memory.give_back(BODY_COPIES * bytes);
+                MemberOutcome::Unreached
             }
-        }
+            other => other,
+        };
+        self.members.iter().zip(outcomes).map(without_part).collect()
     }
 
     /// One transaction: past the breakers, with a slot, within its time.
@@ -317,34 +324,27 @@ impl Group<'_> {
         ends: &[Instant],
     ) -> Vec<MemberOutcome> {
         let last_end = ends.iter().copied().max().unwrap_or(started);
-        let members = self.members.iter().zip(ends);
         let statements: Vec<StatementRead<'_>> =
-            members.filter_map(|(member, end)| member.statement(*end)).collect();
+            self.members.iter().filter_map(GroupMember::statement).collect();
         let mut must_be_new = false;
-        let mut slot = Some(slot);
+        let mut slot = slot;
         loop {
-            let taken = match slot.take() {
-                Some(slot) => slot,
-                None => match self.acquire_slot(last_end).await {
-                    Ok(slot) => slot,
-                    Err(error) => return self.all_failed(&error),
-                },
-            };
-            let checkout = match timeout_at(last_end, pool.checkout(taken, must_be_new)).await {
+            let checkout = match timeout_at(last_end, pool.checkout(slot, must_be_new)).await {
                 Ok(Ok(checkout)) => checkout,
                 Ok(Err(error)) => return self.all_failed(&error),
-                Err(_) => return self.all_failed(&self.connect_timeout(started, last_end)),
+                Err(_) => return self.no_connection(started, last_end),
             };
             let is_reused = checkout.is_reused;
-            let TransactionEnd { outcomes, is_broken_unread } = checkout.read(&statements).await;
-            if is_reused && is_broken_unread && !must_be_new && Instant::now() < last_end {
+            let end = checkout.read(&statements, started).await;
+            if is_reused && end.is_broken_unread && Instant::now() < last_end {
                 must_be_new = true;
+                slot = end.slot;
                 for member in &self.members {
                     member.client.account.metrics.resends.inc();
                 }
                 continue;
             }
-            return self.judge(outcomes, started).await;
+            return self.judge(end.outcomes, started).await;
         }
     }
 
@@ -363,12 +363,17 @@ impl Group<'_> {
         (self.judge(outcomes, started).await, at_one_instant)
     }
 
+    /// There was no connection in time, for any member.
     #[cfg(feature = "postgres")]
-    fn connect_timeout(&self, started: Instant, end: Instant) -> AttemptError {
+    fn no_connection(&self, started: Instant, end: Instant) -> Vec<MemberOutcome> {
         let had = end.saturating_duration_since(started);
         let detail = format!("gave no connection within {}", format_duration(had));
-        let health = self.timeout_health(&self.members[0], had);
-        AttemptError { health, ..AttemptError::of_unhealthy_source(Reason::Timeout, detail) }
+        let error = AttemptError::of_unhealthy_source(Reason::Timeout, detail);
+        let failed = |member| {
+            let health = self.timeout_health(member, had);
+            MemberOutcome::Failed(AttemptError { health, ..error.clone() })
+        };
+        self.members.iter().map(failed).collect()
     }
 
     /// What it says of a source that it gave no answer in so much time.
@@ -438,7 +443,7 @@ impl MemberOutcome {
 
 impl<'a> GroupMember<'a> {
     #[cfg(feature = "postgres")]
-    fn statement(&self, end: Instant) -> Option<StatementRead<'a>> {
+    fn statement(&self) -> Option<StatementRead<'a>> {
         let postgres = self.client.database.postgres()?;
         Some(StatementRead {
             text: &postgres.statement,
@@ -446,7 +451,8 @@ impl<'a> GroupMember<'a> {
             values: self.values,
             rows: postgres.source.rows,
             bytes_max: self.client.account.source.max_body.get(),
-            end,
+            timeout: self.client.account.source.timeout,
+            deadline: self.request.deadline,
             memory: self.request.memory,
         })
     }

@@ -19,6 +19,9 @@ use super::attempt_error::{AttemptError, Resend, ResendPlan};
 const BUDGET_WINDOW: Duration = Duration::from_secs(10);
 const BUDGET_FREE_PER_SECOND: u32 = 2;
 const BUDGET_SHARE: f32 = 0.2;
+/// How many requests allow one retry.
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+const DEPOSITS_A_RETRY: usize = 5;
 
 /// How often one question is sent again outside the budget. The last time it has a connection of
 /// its own: a server that takes some requests on each and refuses the others by GOAWAY takes the
@@ -37,6 +40,14 @@ impl RetryBudget {
     /// A new request adds to the retry budget.
     pub(super) fn deposit(&self) {
         self.0.deposit();
+    }
+
+    /// Gives back what was withdrawn for a retry that is not made: as much as one withdrawal is.
+    #[cfg(any(feature = "postgres", feature = "mongodb"))]
+    pub(super) fn return_token(&self) {
+        for _ in 0..DEPOSITS_A_RETRY {
+            self.0.deposit();
+        }
     }
 
     /// Whether one retry more is within the budget; it is spent.

@@ -175,15 +175,16 @@ async fn a_pooler_in_transaction_mode_is_all_the_same() {
     let mut pooler = PgBouncer::start(&pki, &server, &profile(), 2).await;
     let url = format!("postgres://{TRUSTED}@{}/postgres", pooler.addr());
     let zones = "select current_setting('timezone') as zone, now() as at, \
-                 current_setting('transaction_read_only') as ro";
+                 current_setting('transaction_read_only') as ro, '\\x01'::bytea as bytes, \
+                 current_setting('search_path') as path";
     let domain = domain(&url, &["concurrency: 16"]).postgres("zone", &url, zones, &["rows: one"]);
     let sidecar = Setup::of(&[&domain]).identity(&pki).start().await;
     // Another client of the pooler leaves its settings behind.
     for _ in 0..4 {
         let to = super::connection(pooler.addr(), &pki, TRUSTED, "");
         let settings = "set time zone 'Asia/Kathmandu'; set standard_conforming_strings = off; \
-                        set statement_timeout = 1; set bytea_output = escape;";
-        let _ = crate::support::postgres::psql(&to, settings);
+                        set bytea_output = escape; set search_path = elsewhere;";
+        crate::support::postgres::psql(&to, settings).unwrap();
     }
     let load = Load::start(&sidecar, 16);
     load.until_more(300).await;
@@ -191,6 +192,8 @@ async fn a_pooler_in_transaction_mode_is_all_the_same() {
     let got = sidecar.get("/v2/items/1").await;
     let zone = &got.dataset()["zone"];
     assert_eq!((zone["zone"].as_str(), zone["ro"].as_str()), (Some("UTC"), Some("on")));
+    assert_eq!(zone["bytes"].as_str(), Some("\\x01"), "{got:?}");
+    assert!(zone["path"].as_str().unwrap().contains("public"), "{got:?}");
     assert!(zone["at"].as_str().unwrap().ends_with("+00:00"), "{got:?}");
     pooler.kill();
     pooler.revive().await;

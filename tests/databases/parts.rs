@@ -210,7 +210,8 @@ async fn what_the_server_says_of_data_is_not_passed_on() {
         ("select pg_sleep(60)", "timeout"),
         ("select nextval('s')", "status"),
     ] {
-        let lines = ["retries: 0", "timeout: 700ms"];
+        let timeout = if reason == "timeout" { "timeout: 700ms" } else { "timeout: 20s" };
+        let lines = ["retries: 0", timeout];
         let sidecar = sidecar(&pki, &domain(&server, query, &lines)).await;
         let got = sidecar.get("/v2/customers/k3y").await;
         let failed = got.failed_sources("source-failed", 502);

@@ -46,6 +46,8 @@ fn what_is_no_code_is_left_as_it_is() {
         "values (1, 'a'), (2, 'b');",
         "(select 1) union (select 2)",
         "select update, a$1b, 1e5, U&'d\\0061t', B'01' from t where (delete) for update",
+        "select 1 where (update is null) and (delete) is null",
+        "select E'a'\n  'b\\'c {x}', 'a'\n 'b\\'",
         "SELECT E'\\\\', 'a\\' , ('b')",
     ] {
         let expected = text.trim_end_matches(';');
@@ -87,6 +89,10 @@ fn only_one_statement_that_reads_is_taken() {
         ("with x as ( /* a */ INSERT into t select 1) select 1", "this statement writes", "INSERT"),
         ("select 1) as x; drop table t; --", "this parenthesis closes none", ")"),
         ("select (1", "this parenthesis is not closed", "("),
+        ("with a as (select 1) delete from t where id = 1", "this statement writes", "delete"),
+        ("with a as (update t set x = 1 returning 1) select 1", "this statement writes", "update"),
+        ("select * into t from u", "this statement writes", "into"),
+        ("select 10$1", "a parameter has no value", "$1"),
         ("select 'a", "this quote is not closed", "'"),
         ("select 'it''s", "this quote is not closed", "'"),
         ("select $a$ $b$", "this dollar quote is not closed", "$a$"),

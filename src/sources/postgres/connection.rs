@@ -4,12 +4,14 @@
 //! dropping the future of a read closes the connection with everything that was under way on it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::task::{Context, Poll};
 
+use futures_util::future::poll_immediate;
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tokio_postgres::tls::NoTlsStream;
-use tokio_postgres::{Client, Config, Connection, NoTls};
+use tokio_postgres::{Client, Config, Connection, Error, NoTls};
 use tower_service::Service as _;
 
 use super::inbound::{InboundBudget, InboundStream};
@@ -26,6 +28,10 @@ const STARTUP_BYTES_MAX: u64 = 64 << 10;
 /// it.
 const UNEXPECTED_BYTES_MAX: u64 = 256 << 10;
 
+/// A connection is not kept once it has read a message of more bytes: the driver's buffer stays
+/// twice as large.
+const KEPT_BUFFER_BYTES_MAX: u64 = 512 << 10;
+
 type Wire = InboundStream<TokioIo<MutualConnection>>;
 
 /// A connection that takes statements.
@@ -34,7 +40,28 @@ pub(super) struct PostgresConnection {
     wire: Connection<Wire, NoTlsStream>,
     budget: InboundBudget,
     unexpected_bytes: u64,
+    /// The largest message of it that was read: its buffer stays as large.
+    large_bytes: u64,
     pub(super) opened_at: Instant,
+}
+
+/// Why no connection was opened.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    /// Nothing of the protocol was spoken but the wish for TLS.
+    Unopened(AttemptError),
+    /// The server did not let us in.
+    Refused(Error),
+}
+
+impl OpenError {
+    /// The error of the attempt that needed the connection.
+    pub(super) fn into_attempt_error(self) -> AttemptError {
+        match self {
+            Self::Unopened(error) => error,
+            Self::Refused(error) => connect_error(&error),
+        }
+    }
 }
 
 impl std::fmt::Debug for PostgresConnection {
@@ -51,11 +78,14 @@ impl PostgresConnection {
     pub(super) async fn open(
         mut connector: Connector,
         database: &PostgresDatabase,
-    ) -> Result<Self, AttemptError> {
+    ) -> Result<Self, OpenError> {
         let uri = database.origin().ok_or_else(|| {
-            AttemptError::inconclusive(Reason::Connect, "its URL cannot be put together")
+            let detail = "its URL cannot be put together";
+            OpenError::Unopened(AttemptError::inconclusive(Reason::Connect, detail))
         })?;
-        let connection = connector.call(uri).await.map_err(AttemptError::from_connect)?;
+        let connection = connector.call(uri).await;
+        let connection =
+            connection.map_err(|error| OpenError::Unopened(AttemptError::from_connect(error)))?;
         let budget = InboundBudget::new(STARTUP_BYTES_MAX);
         let stream = InboundStream::new(TokioIo::new(connection), budget.clone());
         let mut config = Config::new();
@@ -66,8 +96,10 @@ impl PostgresConnection {
             config.password(&*password.0);
         }
         let opened = config.connect_raw(stream, NoTls).await;
-        let (client, wire) = opened.map_err(|error| connect_error(&error, database))?;
-        Ok(Self { client, wire, budget, unexpected_bytes: 0, opened_at: Instant::now() })
+        let (client, wire) = opened.map_err(OpenError::Refused)?;
+        let opened_at = Instant::now();
+        let unexpected_bytes = 0;
+        Ok(Self { client, wire, budget, unexpected_bytes, large_bytes: 0, opened_at })
     }
 
     /// Runs `work`, which uses the client, and moves the bytes of the connection meanwhile. Returns
@@ -79,13 +111,20 @@ impl PostgresConnection {
         work: impl AsyncFnOnce(&Client) -> T,
     ) -> Result<T, AttemptError> {
         let mut buffered = BufferedMessages { memory, bytes: 0 };
-        tokio::select! {
+        let mut work = pin!(work(&self.client));
+        let error = tokio::select! {
             // The work comes first: what it sends is then written at once.
             biased;
-            result = work(&self.client) => Ok(result),
-            error = wait_for_end(&mut self.wire) => Err(error),
-            error = buffered.admit_all(&self.budget) => Err(error),
-        }
+            result = &mut work => {
+                self.large_bytes = self.large_bytes.max(buffered.bytes / 2);
+                return Ok(result);
+            }
+            error = wait_for_end(&mut self.wire) => error,
+            error = buffered.admit_all(&self.budget) => error,
+        };
+        // It takes what had come before the end, and the end itself for no error of its own.
+        let _ = poll_immediate(work).await;
+        Err(error)
     }
 
     /// Sets how much the answers to come may have.
@@ -99,7 +138,7 @@ impl PostgresConnection {
         let received = expected.saturating_sub(self.budget.left());
         self.unexpected_bytes += received.saturating_sub(used);
         self.budget.set(STARTUP_BYTES_MAX);
-        self.unexpected_bytes <= UNEXPECTED_BYTES_MAX
+        self.unexpected_bytes <= UNEXPECTED_BYTES_MAX && self.large_bytes <= KEPT_BUFFER_BYTES_MAX
     }
 
     /// Whether the server has ended it, or sent what nobody asked for.
@@ -119,7 +158,8 @@ impl BufferedMessages<'_> {
     /// there is none.
     async fn admit_all(&mut self, budget: &InboundBudget) -> AttemptError {
         loop {
-            let bytes = budget.large_message().await;
+            // The driver's buffer doubles as it grows.
+            let bytes = 2 * budget.large_message().await;
             let more = bytes.saturating_sub(self.bytes);
             if self.memory.take(more).await.is_err() {
                 return AttemptError::no_memory();

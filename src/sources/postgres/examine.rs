@@ -7,7 +7,9 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::connection::PostgresConnection;
+use super::connection::{OpenError, PostgresConnection};
+use super::sql_error::is_let_past;
+use super::transaction::statement_text;
 use crate::domain::{Mutuality, PostgresDatabase, PostgresSource, Source};
 use crate::identity::Connector;
 use crate::resources::WorkMemory;
@@ -46,7 +48,8 @@ async fn examine_session(
     shared: &SharedSources,
 ) -> Result<DatabaseFacts, AttemptError> {
     let connector = connector(&postgres.database, shared)?;
-    let mut connection = PostgresConnection::open(connector, &postgres.database).await?;
+    let connection = PostgresConnection::open(connector, &postgres.database).await;
+    let mut connection = connection.map_err(OpenError::into_attempt_error)?;
     connection.expect_bytes(EXAMINATION_BYTES_MAX);
     let memory = WorkMemory::unshared();
     let version = connection.drive(&memory, async |client| server_version(client).await).await?;
@@ -88,9 +91,9 @@ async fn is_let_in_without_certificate(
     let connector = Connector::postgres_without_certificate(&identity, server, shared.tls, metrics);
     match PostgresConnection::open(connector, database).await {
         Ok(_) => Some(true),
-        Err(error) if error.detail.contains("password") => Some(true),
-        Err(error) if matches!(error.reason, Reason::Connect | Reason::Tls) => Some(false),
-        Err(_) => None,
+        Err(OpenError::Refused(error)) => is_let_past(&error),
+        // TLS without a certificate was refused.
+        Err(OpenError::Unopened(error)) => (error.reason == Reason::Tls).then_some(false),
     }
 }
 
@@ -112,6 +115,8 @@ async fn examine_statement(
     client.batch_execute("begin read only").await?;
     let query = &postgres.query;
     let statement = client.prepare(&query.text).await?;
+    // As it is sent: some statements can stand alone only.
+    client.prepare(&statement_text(&query.text, postgres.rows)).await?;
     let types = statement.params().iter().map(|it| it.name().to_owned());
     let references = query.parameters.iter().map(|it| it.in_braces(names));
     let columns = statement.columns().iter();

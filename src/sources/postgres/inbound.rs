@@ -140,11 +140,13 @@ pub(super) struct InboundStream<S> {
     stream: S,
     budget: InboundBudget,
     frames: MessageFrames,
+    /// Why nothing more is read.
+    error: Option<InboundError>,
 }
 
 impl<S> InboundStream<S> {
     pub(super) fn new(stream: S, budget: InboundBudget) -> Self {
-        Self { stream, budget, frames: MessageFrames::default() }
+        Self { stream, budget, frames: MessageFrames::default(), error: None }
     }
 }
 
@@ -157,11 +159,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for InboundStream<S> {
         if self.budget.is_waiting(cx) {
             return Poll::Pending;
         }
+        if let Some(error) = self.error {
+            return Poll::Ready(Err(io::Error::other(error)));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let this = &mut *self;
-        let result = this.frames.read(&buf.filled()[before..], &this.budget);
-        Poll::Ready(result.map_err(io::Error::other))
+        if let Err((error, valid)) = this.frames.read(&buf.filled()[before..], &this.budget) {
+            this.error = Some(error);
+            // What stands before it is still handed on.
+            buf.set_filled(before + valid);
+            if valid == 0 {
+                return Poll::Ready(Err(io::Error::other(error)));
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -196,10 +208,13 @@ struct MessageFrames {
 }
 
 impl MessageFrames {
-    /// Takes the bytes that came out of the budget.
-    fn read(&mut self, mut bytes: &[u8], budget: &InboundBudget) -> Result<(), InboundError> {
+    /// Takes the bytes that came out of the budget. An error comes with how many of them may be
+    /// read: those before the message that is refused.
+    fn read(&mut self, all: &[u8], budget: &InboundBudget) -> Result<(), (InboundError, usize)> {
+        let mut bytes = all;
+        let mut valid = 0;
         let left = budget.left();
-        let rest = left.checked_sub(bytes.len() as u64).ok_or(InboundError::TooMuch)?;
+        let rest = left.checked_sub(bytes.len() as u64).ok_or((InboundError::TooMuch, 0))?;
         budget.set(rest);
         while !bytes.is_empty() {
             if self.header_bytes < HEADER_BYTES {
@@ -209,7 +224,8 @@ impl MessageFrames {
                 self.header_bytes += count;
                 bytes = others;
                 if self.header_bytes == HEADER_BYTES {
-                    self.begin_body(rest + bytes.len() as u64)?;
+                    let left = rest + bytes.len() as u64;
+                    self.begin_body(left).map_err(|error| (error, valid))?;
                     let to_come = self.body_left as u64;
                     if to_come > LARGE_BYTES && to_come > bytes.len() as u64 {
                         budget.announce(to_come);
@@ -225,7 +241,9 @@ impl MessageFrames {
             }
             if self.header_bytes == HEADER_BYTES && self.body_left == 0 {
                 self.header_bytes = 0;
-                check_iterations(&std::mem::take(&mut self.authentication))?;
+                let message = std::mem::take(&mut self.authentication);
+                check_iterations(&message).map_err(|error| (error, valid))?;
+                valid = all.len() - bytes.len();
             }
         }
         Ok(())
@@ -273,7 +291,7 @@ mod tests {
         let budget = InboundBudget::new(budget);
         let mut frames = MessageFrames::default();
         for piece in bytes.chunks(size) {
-            frames.read(piece, &budget)?;
+            frames.read(piece, &budget).map_err(|(error, _)| error)?;
         }
         Ok(budget.left())
     }

@@ -14,4 +14,4 @@ mod transaction;
 
 pub(super) use examine::examine;
 pub(super) use pool::PostgresPool;
-pub(super) use transaction::{StatementRead, TransactionEnd, statement_text};
+pub(super) use transaction::{StatementRead, statement_text};

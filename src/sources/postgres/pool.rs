@@ -4,8 +4,10 @@
 //! [`Checkout::give_back`]; one that is dropped instead is closed. It is not lent again once our
 //! identity has changed, a certificate of its has expired, or it is an hour old.
 
+use std::future::poll_fn;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -13,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::{PostgresConnection, has_ended};
+use super::connection::{OpenError, PostgresConnection, has_ended};
 use crate::domain::{Mutuality, PostgresDatabase};
 use crate::identity::{self, Connector, Identity, IdentityMetrics, TlsOptions};
 use crate::sources::attempt_error::AttemptError;
@@ -73,7 +75,7 @@ pub(in crate::sources) struct Checkout<'p> {
     pub(in crate::sources) is_reused: bool,
     opener: Arc<Opener>,
     pool: &'p PostgresPool,
-    _slot: OwnedSemaphorePermit,
+    pub(super) slot: OwnedSemaphorePermit,
 }
 
 impl PostgresPool {
@@ -116,37 +118,33 @@ impl PostgresPool {
         must_be_new: bool,
     ) -> Result<Checkout<'_>, AttemptError> {
         let opener = self.connections.opener(&self.database)?;
-        if must_be_new {
-            // The server has ended one: it has ended all, most likely, and they count.
-            drop(std::mem::take(&mut *self.connections.idle.lock()));
-        }
-        while let Some(mut idle) = self.connections.take_last() {
+        while !must_be_new && let Some(mut idle) = self.connections.take_last() {
             if idle.may_be_lent(&opener) && !has_ended(&mut idle.connection).await {
                 let IdleConnection { connection, opener, .. } = idle;
-                return Ok(Checkout {
-                    connection,
-                    is_reused: true,
-                    opener,
-                    pool: self,
-                    _slot: slot,
-                });
+                return Ok(Checkout { connection, is_reused: true, opener, pool: self, slot });
             }
         }
-        let connection = PostgresConnection::open(opener.connector.clone(), &self.database).await?;
-        Ok(Checkout { connection, is_reused: false, opener, pool: self, _slot: slot })
+        let connection = PostgresConnection::open(opener.connector.clone(), &self.database).await;
+        let connection = connection.map_err(OpenError::into_attempt_error)?;
+        Ok(Checkout { connection, is_reused: false, opener, pool: self, slot })
     }
 }
 
 impl Checkout<'_> {
-    /// Keeps the connection for another transaction. Nothing may be under way on it.
-    pub(in crate::sources) fn give_back(self) {
-        let Self { connection, opener, pool, .. } = self;
+    /// Keeps the connection for another transaction, if it may be kept: nothing may be under way on
+    /// it. Returns the slot.
+    pub(super) fn end(self, may_be_kept: bool) -> OwnedSemaphorePermit {
+        let Self { connection, opener, pool, slot, .. } = self;
+        if !may_be_kept {
+            return slot;
+        }
         let idle = IdleConnection { connection, opener, since: Instant::now() };
         pool.connections.idle.lock().push(idle);
         pool.reaper.get_or_init(|| {
             let connections = Arc::downgrade(&pool.connections);
             AbortOnDropHandle::new(tokio::spawn(end_idle_connections(connections)))
         });
+        slot
     }
 }
 
@@ -156,17 +154,28 @@ impl IdleConnections {
         self.idle.lock().pop()
     }
 
-    /// The one that was not used for longest.
-    fn take_first(&self) -> Option<IdleConnection> {
+    /// Takes those that may not be lent any more. They are looked at in their place, so that nobody
+    /// opens another one meanwhile.
+    fn take_ended(&self, cx: &mut Context<'_>) -> Vec<IdleConnection> {
+        let newest = self.opener.lock().clone().filter(|opener| self.is_of_newest_identity(opener));
         let mut idle = self.idle.lock();
-        (!idle.is_empty()).then(|| idle.remove(0))
+        let (kept, ended) = std::mem::take(&mut *idle).into_iter().partition(|connection| {
+            newest.as_ref().is_some_and(|opener| connection.may_be_lent(opener))
+        });
+        *idle = kept;
+        let (broken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut *idle)
+            .into_iter()
+            .map(|mut idle| (idle.connection.is_ended(cx), idle))
+            .partition(|(is_ended, _)| *is_ended);
+        *idle = kept.into_iter().map(|(_, idle)| idle).collect();
+        broken.into_iter().map(|(_, idle)| idle).chain(ended).collect::<Vec<_>>()
     }
 
-    /// Puts one back in its place.
-    fn put_back(&self, connection: IdleConnection) {
-        let mut idle = self.idle.lock();
-        let position = idle.partition_point(|other| other.since <= connection.since);
-        idle.insert(position, connection);
+    fn is_of_newest_identity(&self, opener: &Opener) -> bool {
+        let is_newest = |identity: &watch::Receiver<Arc<Identity>>| {
+            opener.generation == 0 || identity.borrow().generation == opener.generation
+        };
+        self.identity.as_ref().is_none_or(is_newest)
     }
 
     /// What a connection that is opened now is opened with.
@@ -232,24 +241,7 @@ async fn end_idle_connections(connections: Weak<IdleConnections>) {
     loop {
         ticks.tick().await;
         let Some(connections) = connections.upgrade() else { return };
-        let newest = connections.opener.lock().clone();
-        let is_generation_over = |opener: &Opener| {
-            let identity = connections.identity.as_ref();
-            identity.is_some_and(|identity| {
-                opener.generation != 0 && identity.borrow().generation != opener.generation
-            })
-        };
-        // They are taken out while they are looked at, the longest unused first.
-        let count = connections.idle.lock().len();
-        for _ in 0..count {
-            let Some(mut idle) = connections.take_first() else { break };
-            let is_newest = newest.as_ref().is_some_and(|opener| idle.may_be_lent(opener));
-            if is_newest
-                && !is_generation_over(&idle.opener)
-                && !has_ended(&mut idle.connection).await
-            {
-                connections.put_back(idle);
-            }
-        }
+        let ended = poll_fn(|cx| Poll::Ready(connections.take_ended(cx))).await;
+        drop(ended);
     }
 }

@@ -4,10 +4,10 @@
 //! characters (PostgreSQL's documentation, "PostgreSQL Error Codes").
 
 use tokio_postgres::Error;
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::inbound::InboundError;
-use crate::domain::{PostgresDatabase, Reference};
+use crate::domain::Reference;
 use crate::identity::ConnectError;
 use crate::sources::Reason;
 use crate::sources::attempt_error::AttemptError;
@@ -22,9 +22,9 @@ pub(super) enum StatementStage {
 }
 
 /// Why no connection was opened.
-pub(super) fn connect_error(error: &Error, database: &PostgresDatabase) -> AttemptError {
+pub(super) fn connect_error(error: &Error) -> AttemptError {
     let Some(refusal) = error.as_db_error() else {
-        if error.to_string().contains("password missing") {
+        if wants_password(error) {
             let detail = "wants a password, and its URL has none";
             return AttemptError::of_unhealthy_source(Reason::Connect, detail).without_retry();
         }
@@ -32,16 +32,31 @@ pub(super) fn connect_error(error: &Error, database: &PostgresDatabase) -> Attem
     };
     let code = refusal.code().code();
     let detail = match code {
-        "28P01" | "28000" => format!(
-            "refused the user of its URL (SQLSTATE {code}): {}",
-            if database.password.is_some() { "user or password" } else { "`pg_hba.conf`" }
-        ),
+        "28P01" => "refused the user or the password of its URL (SQLSTATE 28P01)".to_owned(),
+        "28000" => "refused the user of its URL (SQLSTATE 28000): see `pg_hba.conf`".to_owned(),
         "3D000" => format!("has no database of this name (SQLSTATE {code})"),
         "53300" => format!("has no connection left (SQLSTATE {code}): see `concurrency`"),
         _ => format!("took no connection (SQLSTATE {code})"),
     };
     let error = AttemptError::of_unhealthy_source(Reason::Connect, detail);
     if matches!(code, "28P01" | "28000" | "3D000") { error.without_retry() } else { error }
+}
+
+/// Whether the server let us past its `pg_hba.conf`, to the wish for a password: `None` where that
+/// cannot be told.
+pub(super) fn is_let_past(error: &Error) -> Option<bool> {
+    match error.code().map(SqlState::code) {
+        Some("28P01") => Some(true),
+        Some("28000") => Some(false),
+        Some(_) => None,
+        None => wants_password(error).then_some(true),
+    }
+}
+
+/// Whether the server asked for a password that we do not have.
+fn wants_password(error: &Error) -> bool {
+    use std::error::Error as _;
+    error.source().is_some_and(|cause| cause.to_string().contains("password missing"))
 }
 
 /// Why a connection ended.
@@ -69,30 +84,42 @@ fn has_io_cause(error: &Error) -> bool {
     error.source().is_some_and(|cause| cause.downcast_ref::<std::io::Error>().is_some())
 }
 
-/// Why a statement gave no rows. `None`: an earlier statement of its transaction failed.
+/// Whether an error is one of a statement alone: the server goes on with what was sent behind it.
+pub(super) fn is_statement_error(error: &Error) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    severity == Some(Severity::Error)
+}
+
+/// Why a transaction could not begin.
+pub(super) fn whole_error(error: &Error) -> AttemptError {
+    error.as_db_error().map_or_else(|| connection_error(error), server_error)
+}
+
+/// Why a statement gave no rows, where no statement of its transaction failed before it.
 pub(super) fn statement_error(
     error: &Error,
     stage: StatementStage,
     parameters: &[Reference],
-) -> Option<AttemptError> {
-    let Some(refusal) = error.as_db_error() else { return Some(connection_error(error)) };
-    if *refusal.code() == SqlState::IN_FAILED_SQL_TRANSACTION {
-        return None;
-    }
+) -> AttemptError {
+    let Some(refusal) = error.as_db_error() else { return connection_error(error) };
     let parameter = unconverted_parameter(refusal).filter(|_| stage == StatementStage::Preparation);
-    Some(match parameter.and_then(|number| parameters.get(number - 1)) {
+    match parameter.and_then(|number| parameters.get(number - 1)) {
         Some(reference) => conversion_error(refusal, reference),
         None => server_error(refusal),
-    })
+    }
 }
 
 /// The number of the parameter whose value could not be converted to the type that the statement
-/// gives it: a data exception, whose context names the parameter (since PostgreSQL 13). The same
-/// error without that context is one of the statement itself, which the planner may run in part.
+/// gives it, or that a domain of it refuses: a data exception or a violated constraint, whose
+/// context names the parameter (since PostgreSQL 13). The same error without that context is one of
+/// the statement itself, which the planner may run in part.
 fn unconverted_parameter(error: &DbError) -> Option<usize> {
     const DATA_EXCEPTION: &str = "22";
     let number = error.where_().and_then(parameter_number)?;
-    error.code().code().starts_with(DATA_EXCEPTION).then_some(number)
+    let code = error.code();
+    let is_of_value = code.code().starts_with(DATA_EXCEPTION)
+        || [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION].contains(code);
+    is_of_value.then_some(number)
 }
 
 fn conversion_error(error: &DbError, reference: &Reference) -> AttemptError {
@@ -110,9 +137,10 @@ fn conversion_error(error: &DbError, reference: &Reference) -> AttemptError {
 }
 
 /// The parameter that the context of an error names: `unnamed portal parameter $1`. The value may
-/// stand behind it, and the words are in the server's language.
+/// stand behind it, and the words are in the server's language. A context with quotes or several
+/// lines before it is one of a statement inside of a function.
 fn parameter_number(context: &str) -> Option<usize> {
-    let (_, after) = context.split_once('$')?;
+    let (_, after) = context.split_once('$').filter(|(before, _)| !before.contains(['"', '\n']))?;
     let end = after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     after[..end].parse().ok().filter(|number| *number > 0)
 }
@@ -137,7 +165,8 @@ fn server_error(error: &DbError) -> AttemptError {
         _ if code.starts_with("53") || code.starts_with("58") || code.starts_with("XX") => {
             unhealthy(Reason::Status, "has trouble of its own")
         }
-        _ if code.starts_with("40") => {
+        // Where no statement before it failed, the server has ended the transaction by itself.
+        _ if code.starts_with("40") || code == "25P02" => {
             unhealthy(Reason::Status, "could not keep the instant that it was read at")
         }
         _ if code.starts_with("42") => {
@@ -159,6 +188,8 @@ mod tests {
             ("unbenanntes Portal, Parameter $2 = '''$3'''", Some(2)),
             ("unnamed portal parameter $", None),
             ("parameter $0", None),
+            ("SQL statement \"SELECT $1::int\"", None),
+            ("SQL function\nunnamed portal parameter $1", None),
             ("", None),
         ] {
             assert_eq!(parameter_number(context), number, "{context}");
