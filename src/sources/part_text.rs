@@ -108,6 +108,7 @@ impl<'a> PartText<'a> {
     }
 }
 
+#[cfg(feature = "postgres")]
 impl PartOutcome<'_> {
     /// The bytes of its text.
     pub(super) fn bytes(&self) -> u64 {
