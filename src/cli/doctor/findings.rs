@@ -36,7 +36,7 @@ pub(super) fn source_findings(
     source: &SourceProbe<'_>,
     now: SystemTime,
 ) -> Vec<Finding> {
-    let mut findings = connection::connection_findings(&source.connection, now);
+    let mut findings = connection::connection_findings(source.source, &source.connection, now);
     let of_database = |it| database::database_findings(source.source, it);
     findings.extend(source.database.iter().flat_map(of_database));
     let of_answer = |it| answer::answer_findings(probe.domain, source.source, it);

@@ -98,11 +98,12 @@ fn unconverted_parameter(error: &DbError) -> Option<usize> {
 fn conversion_error(error: &DbError, reference: &Reference) -> AttemptError {
     let code = error.code().code();
     if *reference == Reference::Key {
-        let detail = format!("the key is of another type than the database has (SQLSTATE {code})");
+        let detail =
+            format!("the key is of another type than its query compares it with (SQLSTATE {code})");
         return AttemptError::inconclusive(Reason::BadKey, detail);
     }
     let detail = format!(
-        "a value that its query refers to is of another type than the database has \
+        "a value that its query refers to is of another type than it is compared with \
          (SQLSTATE {code})"
     );
     AttemptError::inconclusive(Reason::MissingReference, detail)

@@ -5,14 +5,19 @@ use std::time::{Duration, SystemTime};
 use super::super::probe::{CertificatePresentation, ConnectionProbe, TlsProbe, WithoutCertificate};
 use super::certificate::expiry_finding;
 use super::finding::Finding;
+use crate::domain::Source;
 use crate::identity::{ConnectError, ConnectErrorKind, Inspection};
 
 /// The findings about a source's connection.
-pub(super) fn connection_findings(connection: &ConnectionProbe, now: SystemTime) -> Vec<Finding> {
+pub(super) fn connection_findings(
+    source: &Source,
+    connection: &ConnectionProbe,
+    now: SystemTime,
+) -> Vec<Finding> {
     match connection {
         ConnectionProbe::Unreachable(detail) => vec![unreachable_finding(detail.clone())],
         ConnectionProbe::TimedOut(limit) => vec![too_slow_finding(*limit)],
-        ConnectionProbe::Plain { .. } => vec![plain_finding()],
+        ConnectionProbe::Plain { .. } => vec![plain_finding(source)],
         ConnectionProbe::Tls(tls) => tls_findings(tls, now),
     }
 }
@@ -93,9 +98,10 @@ fn optional_certificate_finding(
     })
 }
 
-fn plain_finding() -> Finding {
+fn plain_finding(source: &Source) -> Finding {
+    let expected = if source.http().is_some() { "`https://`" } else { "TLS" };
     Finding::warning("plain", "plain, not mutual: anyone on the way can read and change it")
-        .expected("`https://`")
+        .expected(expected)
         .hint("`--insecure-upstreams` is for development")
 }
 
