@@ -100,16 +100,15 @@ impl Client {
             return false;
         }
         match &self.backend {
-            Backend::Http(_) | Backend::Absent => true,
+            Backend::Http(_) => true,
+            Backend::Absent => {
+                let _ = (sources, clients);
+                false
+            }
             #[cfg(any(feature = "postgres", feature = "mongodb"))]
             Backend::Database(database) => {
                 let others = clients.iter().filter_map(|client| client.database());
                 database.is_for(sources, others)
-            }
-            #[cfg(not(feature = "postgres"))]
-            Backend::Absent => {
-                let _ = (sources, clients);
-                false
             }
         }
     }

@@ -124,6 +124,10 @@ impl Database {
     }
 
     #[cfg(feature = "postgres")]
+    #[cfg_attr(
+        not(feature = "mongodb"),
+        expect(clippy::unnecessary_wraps, reason = "this build has no other kind")
+    )]
     pub(super) fn postgres(&self) -> Option<&Postgres> {
         match self {
             Self::Postgres(postgres) => Some(postgres),
@@ -133,6 +137,10 @@ impl Database {
     }
 
     #[cfg(feature = "mongodb")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unnecessary_wraps, reason = "this build has no other kind")
+    )]
     pub(super) fn mongo(&self) -> Option<&Mongo> {
         match self {
             #[cfg(feature = "postgres")]

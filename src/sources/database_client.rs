@@ -348,7 +348,8 @@ impl Group<'_> {
         }
     }
 
-    /// Reads the collections, in one snapshot where there are several and the servers can.
+    /// Reads the collections, in one snapshot where there are several and the servers can; once
+    /// more where the connection broke, since the server may have ended it before.
     #[cfg(feature = "mongodb")]
     async fn read_collections(
         &self,
@@ -357,9 +358,21 @@ impl Group<'_> {
         started: Instant,
         ends: &[Instant],
     ) -> (Vec<MemberOutcome>, bool) {
+        let last_end = ends.iter().copied().max().unwrap_or(started);
         let members = self.members.iter().zip(ends);
-        let reads = members.filter_map(|(member, end)| member.collection(*end)).collect();
-        let (outcomes, at_one_instant) = pool.read(slot, reads).await;
+        let reads: Vec<CollectionRead<'_>> =
+            members.filter_map(|(member, end)| member.collection(*end)).collect();
+        let (mut outcomes, mut at_one_instant) = pool.read(slot, &reads).await;
+        if outcomes.iter().any(PartOutcome::may_be_resent) && Instant::now() < last_end {
+            let slot = match self.acquire_slot(last_end).await {
+                Ok(slot) => slot,
+                Err(error) => return (self.all_failed(&error), false),
+            };
+            for member in &self.members {
+                member.client.account.metrics.resends.inc();
+            }
+            (outcomes, at_one_instant) = pool.read(slot, &reads).await;
+        }
         (self.judge(outcomes, started).await, at_one_instant)
     }
 

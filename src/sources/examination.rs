@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::{SharedSources, SourceError};
-use crate::domain::{Source, SourceKind};
+use crate::domain::Source;
+#[cfg(any(feature = "postgres", feature = "mongodb"))]
+use crate::domain::SourceKind;
 
 /// What was learnt of a source's database.
 #[derive(Debug, Clone)]
@@ -49,18 +51,14 @@ pub async fn examine_database(
     shared: &SharedSources,
     limit: Duration,
 ) -> Option<DatabaseExamination> {
-    match &source.kind {
-        #[cfg(feature = "postgres")]
-        SourceKind::Postgres(postgres) => {
-            Some(super::postgres::examine(source, postgres, names, shared, limit).await)
-        }
-        #[cfg(feature = "mongodb")]
-        SourceKind::Mongo(mongo) => {
-            Some(super::mongo::examine(source, mongo, names, shared, limit).await)
-        }
-        _ => {
-            let _ = (names, shared, limit);
-            None
-        }
+    #[cfg(feature = "postgres")]
+    if let SourceKind::Postgres(postgres) = &source.kind {
+        return Some(super::postgres::examine(source, postgres, names, shared, limit).await);
     }
+    #[cfg(feature = "mongodb")]
+    if let SourceKind::Mongo(mongo) = &source.kind {
+        return Some(super::mongo::examine(source, mongo, names, shared, limit).await);
+    }
+    let _ = (source, names, shared, limit);
+    None
 }

@@ -1,6 +1,8 @@
 //! The text of a part that a database's rows become, one after the other, within its bounds.
 
 use super::Reason;
+#[cfg(feature = "mongodb")]
+use super::attempt_error::Resend;
 use super::attempt_error::{AttemptError, format_size};
 use super::reserved_body::ReservedBody;
 use crate::domain::Rows;
@@ -109,7 +111,14 @@ impl<'a> PartText<'a> {
 }
 
 impl PartOutcome<'_> {
+    /// Whether the connection broke, and a fresh one may bring what was asked for.
+    #[cfg(feature = "mongodb")]
+    pub(super) fn may_be_resent(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.resend == Resend::OnFreshConnection)
+    }
+
     /// The bytes of its text.
+    #[cfg(feature = "postgres")]
     pub(super) fn bytes(&self) -> u64 {
         match self {
             Self::Json(json, _) => json.len() as u64,

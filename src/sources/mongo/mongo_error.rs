@@ -8,7 +8,7 @@ use std::error::Error as _;
 use mongodb::error::{Error, ErrorKind};
 
 use crate::sources::Reason;
-use crate::sources::attempt_error::AttemptError;
+use crate::sources::attempt_error::{AttemptError, Resend};
 
 /// Why a query gave no documents.
 pub(super) fn query_error(error: &Error) -> AttemptError {
@@ -27,7 +27,7 @@ pub(super) fn server_trouble(error: &Error) -> AttemptError {
         ErrorKind::Io(error) => io_error(error),
         ErrorKind::DnsResolve { .. } => connect("its host has no address"),
         ErrorKind::ServerSelection { .. } => connect("no server of it can be asked"),
-        ErrorKind::ConnectionPoolCleared { .. } => AttemptError::of_lost_connection(),
+        ErrorKind::ConnectionPoolCleared { .. } => lost_connection(),
         ErrorKind::InvalidTlsConfig { .. } => tls("the identity's files are none for its driver"),
         ErrorKind::IncompatibleServer { .. } | ErrorKind::SessionsNotSupported => {
             status("speaks another version of the protocol than its driver").without_retry()
@@ -53,8 +53,13 @@ fn io_error(error: &std::io::Error) -> AttemptError {
         _ if error.source().is_some_and(<dyn std::error::Error>::is::<rustls::Error>) => {
             tls("broke the handshake off")
         }
-        _ => AttemptError::of_lost_connection(),
+        _ => lost_connection(),
     }
+}
+
+/// The server may have ended it while nobody used it, and with it the driver ends all others.
+fn lost_connection() -> AttemptError {
+    AttemptError { resend: Resend::OnFreshConnection, ..AttemptError::of_lost_connection() }
 }
 
 fn tls_detail(error: &rustls::Error) -> &'static str {

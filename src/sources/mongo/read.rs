@@ -57,18 +57,18 @@ impl MongoPool {
     pub(in crate::sources) async fn read<'a>(
         &self,
         slot: OwnedSemaphorePermit,
-        reads: Vec<CollectionRead<'a>>,
+        reads: &[CollectionRead<'a>],
     ) -> (Vec<PartOutcome<'a>>, bool) {
         let count = reads.len();
         let mut reader = GroupReader { outcomes: Vec::with_capacity(count), in_snapshot: false };
-        let is_complete = match self.start(slot, &reads) {
-            Ok(mut driver) => reader.read_all(&mut driver, &reads).await,
+        let is_complete = match self.start(slot, reads) {
+            Ok(mut driver) => reader.read_all(&mut driver, reads).await,
             Err(error) => {
                 reader.outcomes.push(PartOutcome::Failed(error));
                 false
             }
         };
-        let at_one_instant = is_complete && (reader.in_snapshot || is_one_document(&reads));
+        let at_one_instant = is_complete && (reader.in_snapshot || is_one_document(reads));
         let mut outcomes = reader.outcomes;
         outcomes.resize_with(count, || PartOutcome::Unreached);
         (outcomes, at_one_instant)
