@@ -174,14 +174,18 @@ mod lease;
 mod log_follower;
 mod protocol;
 mod reference_server;
+mod reference_store;
 mod replica;
 mod replica_config;
 mod schedule;
 mod stamps;
+mod store_calls;
+mod store_progress;
+mod store_view;
 
 pub use calls::{
     FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
-    ScriptRequest, TierDataset,
+    ScriptRequest, StoreReport, TierDataset,
 };
 pub use entry_fence::EntryFence;
 pub use epoch_age::EpochAge;
@@ -198,5 +202,12 @@ pub use protocol::{
     TAGS_MAX, are_valid_scopes, are_valid_tags,
 };
 pub use reference_server::{LogLimits, ReferenceServer, ScriptOutcome};
+pub use reference_store::{ReferenceStore, StoreScan};
 pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaEvent, StartPoint};
 pub use replica_config::ReplicaConfig;
+pub use store_calls::{
+    MarkMove, STORE_JUMP, STORE_KEY_BYTES_MAX, STORE_PROTOCOL, StampReceipt, Stamping,
+    StampingPart, StoreCall, StoreDataset, StoreFence, StoreId, StoreLife, StoreMark, StoreReading,
+    StoreReply, StoreSeq, StoreTime, stampable_scopes,
+};
+pub use store_view::StoreStep;

@@ -12,12 +12,16 @@ use stateright::{Checker, Model, Property};
 
 use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
 use super::guard_removal::GuardRemoval;
-use super::node::{FlightStep, TrialNode};
+use super::node::TrialNode;
 use super::source::{TrialSource, key_name, tags_of};
 use super::steps::CheckStep;
+use super::store::{TrialStore, store_id};
 use bfb::coherence::*;
 
 pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// Longer than any exploration.
+const NEVER: Duration = Duration::from_hours(1);
 
 /// One bounded world to explore.
 #[derive(Debug, Clone)]
@@ -47,6 +51,16 @@ pub(super) struct Scenario {
     /// Pub/sub keeps its order, as hints need it; subscriptions come and go.
     pub(super) ordered: bool,
     pub(super) wire_max: usize,
+    /// Which nodes have the store.
+    pub(super) stores: Vec<bool>,
+    /// Which writers stamp it.
+    pub(super) stamping: Vec<bool>,
+    /// A stamping takes several calls.
+    pub(super) splits: bool,
+    /// A reading of the store has several stages.
+    pub(super) scans: bool,
+    /// The nodes carry entries as soon as the mark is behind, not only if they found it so.
+    pub(super) carries: bool,
     pub(super) removal: GuardRemoval,
     pub(super) budget: StepBudget,
 }
@@ -67,6 +81,10 @@ pub(super) struct StepBudget {
     pub(super) hints: u8,
     pub(super) expiries: u8,
     pub(super) reloads: u8,
+    pub(super) reboots: u8,
+    pub(super) store_returns: u8,
+    pub(super) trims: u8,
+    pub(super) poisons: u8,
 }
 
 /// A budget without any event.
@@ -84,6 +102,10 @@ pub(super) const NO_STEPS: StepBudget = StepBudget {
     hints: 0,
     expiries: 0,
     reloads: 0,
+    reboots: 0,
+    store_returns: 0,
+    trims: 0,
+    poisons: 0,
 };
 
 /// The state of a scenario.
@@ -121,13 +143,24 @@ impl Scenario {
             slow_questions: false,
             ordered: false,
             wire_max: 8,
+            stores: vec![false; nodes],
+            stamping: Vec::new(),
+            splits: false,
+            scans: false,
+            carries: false,
             removal: GuardRemoval::default(),
             budget: left,
         }
     }
 
-    fn node(&self, index: usize) -> TrialNode {
-        let name = MemberName(key_name(u8::try_from(index).unwrap()));
+    /// The same with a store, which everybody has.
+    pub(super) fn with_store(self) -> Self {
+        let (stores, stamping) = (vec![true; self.leases.len()], vec![true; self.writers]);
+        Self { stores, stamping, ..self }
+    }
+
+    pub(super) fn node(&self, index: usize, name: u8) -> TrialNode {
+        let name = MemberName(key_name(name));
         let config = ReplicaConfig {
             drift_margin: self.drift,
             failover_grace: self.grace * TICK,
@@ -137,6 +170,8 @@ impl Scenario {
             gap_patience: Duration::ZERO,
             stamps_max: self.stamps_max,
             early_entries_max: 2,
+            store: self.stores[index].then(store_id),
+            store_patience: if self.carries { Duration::ZERO } else { NEVER },
             ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
         };
         TrialNode {
@@ -151,24 +186,29 @@ impl Scenario {
             has_redis: self.redis,
             has_claims: self.claims,
             is_urgent: false,
+            has_store: self.stores[index],
         }
     }
 
     /// All nodes have joined, and hold a lease and a dataset.
     fn start(&self) -> CheckState {
-        let writer = TrialWriter {
+        let writer = |writer: usize| TrialWriter {
             state: WriterState::Idle,
             epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
+            scopes: [].into(),
+            has_store: self.stamping.get(writer).is_some_and(|stamps| *stamps),
         };
+        let node = |index| self.node(index, u8::try_from(index).unwrap());
         let fleet = TrialFleet {
             clocks: vec![TICK; self.leases.len() + self.writers],
             source: TrialSource::new(1),
-            nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
-            writers: vec![writer; self.writers],
+            nodes: (0..self.leases.len()).map(node).collect(),
+            writers: (0..self.writers).map(writer).collect(),
             server: ReferenceServer::new(self.limits),
             life: ServerLife(0),
             deposed: None,
             next_epoch: 1,
+            store: TrialStore { splits: self.splits, scans: self.scans, ..TrialStore::new() },
             outgoing: Vec::new(),
             violation: None,
         };
@@ -188,6 +228,11 @@ impl Scenario {
             }
             state.settle_down();
         }
+        // The mark of the epoch is opened.
+        for node in &mut state.fleet.nodes {
+            node.replica.on_store_found_behind();
+        }
+        state.settle_down();
         for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
             state.fleet.read(node, 0);
             state.settle_down();
@@ -201,12 +246,13 @@ impl CheckState {
     pub(super) fn settle_down(&mut self) {
         for _ in 0..64 {
             for node in 0..self.fleet.nodes.len() {
-                if self.fleet.nodes[node].replica.next_wake()
-                    <= self.fleet.clock(Process::Node(node))
-                {
+                if self.fleet.nodes[node].is_due(self.fleet.clock(Process::Node(node))) {
                     self.fleet.handle_event(node, ReplicaEvent::Tick);
                 }
                 self.end_collected_flights(node);
+            }
+            while !self.fleet.store.scanning.is_empty() {
+                self.fleet.scan(0);
             }
             self.wire.append(&mut self.fleet.outgoing);
             if self.wire.is_empty() {
@@ -222,10 +268,7 @@ impl CheckState {
     fn end_collected_flights(&mut self, node: usize) {
         for flight in (0..self.fleet.nodes[node].running.len()).rev() {
             self.fleet.collect(node, flight);
-            if matches!(
-                self.fleet.nodes[node].running[flight].step,
-                FlightStep::Collected(..) | FlightStep::Fetched(..)
-            ) {
+            if self.fleet.nodes[node].running[flight].is_done() {
                 self.fleet.end_flight(node, flight);
             }
         }
@@ -237,6 +280,7 @@ impl CheckState {
                 *clock += TICK;
             }
         }
+        self.fleet.store.time = StoreTime(self.fleet.store.time.0 + 1);
         self.deposed_for = self.deposed_for.saturating_sub(1);
         if self.deposed_for == 0 {
             self.fleet.deposed = None;
@@ -256,15 +300,21 @@ impl CheckState {
                 if let WriterState::Sent(_) = state.fleet.writers[writer].state {
                     state.fleet.invalidate(writer, Arc::new([InvalidationScope::Key(key_name(0))]));
                 }
+                state.fleet.stamp(writer);
                 state.fleet.ask_progress(writer);
             }
             state.settle_down();
+            // A read finds it if the mark is behind.
+            for node in 0..state.fleet.nodes.len() {
+                state.fleet.nodes[node].replica.on_store_found_behind();
+            }
         }
         let idle = state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
         let serving = |node: usize| {
             let of = &state.fleet.nodes[node];
             of.replica.next_wake() == Moment::NEVER
                 || of.replica.may_serve(state.fleet.clock(Process::Node(node)))
+                    && !of.replica.owes_store()
         };
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
@@ -304,7 +354,8 @@ impl CheckState {
                         || published.entries.iter().any(|entry| entry.seq > applied.seq)
                 })
             }
-            TrialMessage::Answer { to: Process::Node(to), .. } => nodes[*to].is_alive,
+            TrialMessage::Answer { to: Process::Node(to), .. }
+            | TrialMessage::StoreAnswer { to: Process::Node(to), .. } => nodes[*to].is_alive,
             _ => true,
         });
         nodes.iter_mut().for_each(TrialNode::drop_invalid);
@@ -350,6 +401,13 @@ impl Model for Scenario {
                         )
                 },
             ),
+            Property::always(
+                "the store gives nothing that an entry applied here names",
+                |_, state: &CheckState| state.fleet.violation != Some(Violation::OutdatedHere),
+            ),
+            Property::always("rows never go back", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::RowWentBack)
+            }),
             Property::always("nothing stale is written", |_, state: &CheckState| {
                 !matches!(
                     state.fleet.violation,

@@ -26,3 +26,4 @@ mod scenarios;
 mod simulation;
 mod source;
 mod steps;
+mod store;

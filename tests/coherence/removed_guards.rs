@@ -177,6 +177,11 @@ fn pods_with_different_plans_share_nothing() {
 }
 
 #[test]
+fn without_the_mark_memory_keeps_what_the_store_was_not_stamped_for() {
+    needs(Guard::D7Mark, alone(FLIGHT).with_store());
+}
+
+#[test]
 fn each_guard_that_is_taken_away_is_caught() {
     let mut missed = Vec::new();
     for guard in Guard::ALL {

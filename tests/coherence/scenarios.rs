@@ -107,3 +107,19 @@ fn the_margin_for_drift_covers_a_clock_that_falls_behind() {
     let found = explore(Scenario { drift: std::time::Duration::ZERO, ..scenario }, 300_000);
     assert!(found.counterexample.is_some(), "without the margin");
 }
+
+#[test]
+fn one_sidecar_with_a_store() {
+    holds("store, one write", Scenario::new(1, WRITE).with_store());
+}
+
+#[test]
+fn one_sidecar_with_a_store_over_a_server_that_loses_its_data() {
+    holds("store, wiped", Scenario::new(1, StepBudget { wipes: 1, ..WRITE }).with_store());
+}
+
+#[test]
+fn a_store_that_goes_back() {
+    let left = StepBudget { ticks: 1, store_returns: 1, ..WRITE };
+    holds("store goes back", Scenario::new(1, left).with_store());
+}

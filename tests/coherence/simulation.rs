@@ -19,6 +19,7 @@ use super::fleet::{
 use super::guard_removal::GuardRemoval;
 use super::node::{FlightStep, TrialNode};
 use super::source::{TrialKey, TrialSource, key_name, tags_of};
+use super::store::TrialStore;
 use bfb::coherence::*;
 
 /// The number of keys that requests name.
@@ -116,6 +117,8 @@ impl Simulation {
         let writer = TrialWriter {
             state: WriterState::Idle,
             epoch_age: EpochAge::new(profile.writer_lease(), profile.grace),
+            scopes: [].into(),
+            has_store: false,
         };
         let fleet = TrialFleet {
             clocks: vec![Duration::ZERO; processes],
@@ -126,6 +129,7 @@ impl Simulation {
             life: ServerLife(0),
             deposed: None,
             next_epoch: 1,
+            store: TrialStore::new(),
             outgoing: Vec::new(),
             violation: None,
         };
@@ -196,6 +200,7 @@ impl Simulation {
             has_redis: profile.redis,
             has_claims: profile.redis && self.rng.bool(),
             is_urgent: self.rng.bool(),
+            has_store: false,
         }
     }
 
@@ -334,11 +339,11 @@ impl Simulation {
             let flight = self.rng.usize(..running);
             match self.fleet.nodes[node].running[flight].step {
                 FlightStep::Collecting(_) => self.fleet.collect(node, flight),
-                FlightStep::Collected(..) | FlightStep::Fetched(..) => {
-                    self.fleet.end_flight(node, flight);
+                FlightStep::Collected(..) | FlightStep::Fetched(..) | FlightStep::Consulted(..) => {
+                    self.fleet.end_flight(node, flight)
                 }
                 FlightStep::Waiting => self.fleet.start_waiting(node, flight),
-                FlightStep::Asking(_) | FlightStep::Claiming(_) => {}
+                FlightStep::Asking(_) | FlightStep::Claiming(_) | FlightStep::Consulting(_) => {}
             }
         }
         self.after(self.profile.flight_gap, SimulatedEvent::StepFlight(node));

@@ -10,7 +10,10 @@ impl Simulation {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
                     self.publish(*to, message);
                 }
-                TrialMessage::Request { from: who, .. } | TrialMessage::Answer { to: who, .. } => {
+                TrialMessage::Request { from: who, .. }
+                | TrialMessage::Answer { to: who, .. }
+                | TrialMessage::StoreRequest { from: who, .. }
+                | TrialMessage::StoreAnswer { to: who, .. } => {
                     let index = self.index(*who);
                     self.carry(index, message);
                 }
@@ -101,7 +104,14 @@ impl Simulation {
                     self.fleet.deliver(message);
                 }
             }
-            TrialMessage::Answer { .. } => self.fleet.deliver(message),
+            TrialMessage::StoreAnswer { to: Process::Node(to), .. } => {
+                if self.incarnation[*to] == token && self.fleet.nodes[*to].is_alive {
+                    self.fleet.deliver(message);
+                }
+            }
+            TrialMessage::Answer { .. }
+            | TrialMessage::StoreRequest { .. }
+            | TrialMessage::StoreAnswer { .. } => self.fleet.deliver(message),
         }
     }
 
