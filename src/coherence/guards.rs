@@ -89,9 +89,10 @@ pub enum Guard {
     D6MarkFirst,
     /// ... and the floor last.
     D6FloorLast,
-    /// What the store gave is as new as the mark that was read with it, and no newer.
+    /// While the lease holds, what the store gave is as new as the mark that was read with it, and
+    /// no newer.
     D7Mark,
-    /// A sidecar never hands out what an entry that it applied above the mark names.
+    /// Without the lease, too, no entry that was applied above the mark may name it.
     D7OwnEntries,
     /// An invalidation is acknowledged only once every store of the registry has its stamps.
     D8Stores,

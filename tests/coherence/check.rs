@@ -20,6 +20,9 @@ use bfb::coherence::*;
 
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
+/// The first promise of the protocol.
+pub(super) const FRESH: &str = "no read after an acknowledgement is older than it";
+
 /// Longer than any exploration.
 const NEVER: Duration = Duration::from_hours(1);
 
@@ -62,6 +65,8 @@ pub(super) struct Scenario {
     /// The nodes carry entries as soon as the mark is behind, not only if they found it so.
     pub(super) carries: bool,
     pub(super) removal: GuardRemoval,
+    /// The only property to check.
+    pub(super) only: Option<&'static str>,
     pub(super) budget: StepBudget,
 }
 
@@ -149,6 +154,7 @@ impl Scenario {
             scans: false,
             carries: false,
             removal: GuardRemoval::default(),
+            only: None,
             budget: left,
         }
     }
@@ -389,18 +395,15 @@ impl Model for Scenario {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(
-                "no read after an acknowledgement is older than it",
-                |model: &Self, state: &CheckState| {
-                    model.removal.apply();
-                    state.believed_is_fresh()
-                        && !matches!(
-                            state.fleet.violation,
-                            Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
-                        )
-                },
-            ),
+        let mut all = vec![
+            Property::always(FRESH, |model: &Self, state: &CheckState| {
+                model.removal.apply();
+                state.believed_is_fresh()
+                    && !matches!(
+                        state.fleet.violation,
+                        Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
+                    )
+            }),
             Property::always(
                 "the store gives nothing that an entry applied here names",
                 |_, state: &CheckState| state.fleet.violation != Some(Violation::OutdatedHere),
@@ -428,7 +431,9 @@ impl Model for Scenario {
                     !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
                 },
             ),
-        ]
+        ];
+        all.retain(|property| self.only.is_none_or(|only| property.name == only));
+        all
     }
 }
 

@@ -19,6 +19,8 @@ mod guard_removal;
 mod node;
 #[cfg(feature = "removable-guards")]
 mod removed_guards;
+#[cfg(feature = "removable-guards")]
+mod removed_store_guards;
 #[cfg(not(feature = "removable-guards"))]
 mod runs;
 #[cfg(not(feature = "removable-guards"))]

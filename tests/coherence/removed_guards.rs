@@ -16,7 +16,7 @@ const LATER: StepBudget = StepBudget { ticks: 2, ..ONE };
 const WIPE: StepBudget = StepBudget { wipes: 1, ..ONE };
 
 /// Shows that no promise is broken in `scenario`, and that one is without `guard`.
-fn needs(guard: Guard, scenario: Scenario) {
+pub(super) fn needs(guard: Guard, scenario: Scenario) {
     let started = Instant::now();
     let sound = explore(scenario.clone(), 20_000);
     assert_eq!(sound.counterexample, None, "with every guard");
@@ -174,11 +174,6 @@ fn a_hint_is_not_suppressed_by_a_stamp_that_may_be_older() {
 #[test]
 fn pods_with_different_plans_share_nothing() {
     needs(Guard::R3Plan, Scenario { redis: true, plans: vec![0, 1], ..Scenario::new(2, FLIGHT) });
-}
-
-#[test]
-fn without_the_mark_memory_keeps_what_the_store_was_not_stamped_for() {
-    needs(Guard::D7Mark, alone(FLIGHT).with_store());
 }
 
 #[test]

@@ -49,14 +49,15 @@ impl Replica {
         let dataset = reading.dataset.as_ref()?;
         let tags = &dataset.tags;
         let owes = self.store.as_ref().is_some_and(|store| store.owes(key, tags));
-        let Some(epoch) = self.epoch else { return Some(dataset).filter(|_| !owes) };
-        let mark = reading.mark.filter(|mark| mark.epoch == epoch).map(|mark| mark.seq);
-        let is_current = if self.may_serve(now) {
-            mark.is_some_and(|mark| self.stamps.is_valid(mark, key, tags))
+        let mark = reading.mark.filter(|mark| self.epoch == Some(mark.epoch)).map(|mark| mark.seq);
+        let is_current = if self.epoch.is_some() && self.may_serve(now) {
+            let is_valid = mark.is_some_and(|mark| self.stamps.is_valid(mark, key, tags));
+            Guard::D7Mark.requires(is_valid)
         } else {
-            !self.stamps.is_outdated(mark.unwrap_or(0), key, tags)
+            let is_outdated = self.stamps.is_outdated(mark.unwrap_or(0), key, tags);
+            Guard::D7OwnEntries.requires(!is_outdated)
         };
-        Guard::D7OwnEntries.requires(is_current && !owes).then_some(dataset)
+        (is_current && !owes).then_some(dataset)
     }
 
     /// Whether a dataset that may be handed out may be kept in memory as well, and the entry fence
