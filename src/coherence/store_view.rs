@@ -97,6 +97,11 @@ impl StoreView {
         })
     }
 
+    /// The mark could not be moved: a further attempt is due in a while.
+    pub(super) fn pause_carry(&mut self, now: Moment) {
+        (self.is_carry_due, self.behind_since) = (false, Some(now));
+    }
+
     /// Takes a mark that was read, of the replica's epoch.
     pub(super) fn see_mark(&mut self, mark: Seq) {
         self.mark = self.mark.max(Some(mark));

@@ -64,6 +64,12 @@ pub(super) struct Scenario {
     pub(super) scans: bool,
     /// The nodes carry entries as soon as the mark is behind, not only if they found it so.
     pub(super) carries: bool,
+    /// What keeps the store up to date is one step, call and reply.
+    pub(super) prompt: bool,
+    /// The mark of the epoch is open when the exploration begins.
+    pub(super) opens: bool,
+    /// The scopes that were invalidated when the exploration begins, and acknowledged.
+    pub(super) before: Vec<InvalidationScope>,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -153,6 +159,9 @@ impl Scenario {
             splits: false,
             scans: false,
             carries: false,
+            prompt: false,
+            opens: true,
+            before: Vec::new(),
             removal: GuardRemoval::default(),
             only: None,
             budget: left,
@@ -214,7 +223,12 @@ impl Scenario {
             life: ServerLife(0),
             deposed: None,
             next_epoch: 1,
-            store: TrialStore { splits: self.splits, scans: self.scans, ..TrialStore::new() },
+            store: TrialStore {
+                splits: self.splits,
+                scans: self.scans,
+                prompt: self.prompt,
+                ..TrialStore::new()
+            },
             outgoing: Vec::new(),
             violation: None,
         };
@@ -235,10 +249,17 @@ impl Scenario {
             state.settle_down();
         }
         // The mark of the epoch is opened.
-        for node in &mut state.fleet.nodes {
+        for node in state.fleet.nodes.iter_mut().filter(|_| self.opens) {
             node.replica.on_store_found_behind();
         }
         state.settle_down();
+        state.fleet.store.copy = Some(state.fleet.store.server.clone());
+        for scope in &self.before {
+            state.fleet.write(0, 0, [scope.clone()].into());
+            state.settle_down();
+            state.fleet.ask_progress(0);
+            state.settle_down();
+        }
         for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
             state.fleet.read(node, 0);
             state.settle_down();
@@ -315,7 +336,14 @@ impl CheckState {
                 state.fleet.nodes[node].replica.on_store_found_behind();
             }
         }
-        let idle = state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
+        // A row that no flight can have written is replaced by what is collected.
+        state.fleet.nodes.iter_mut().for_each(|node| node.memory.clear());
+        for node in 0..state.fleet.nodes.len() {
+            state.fleet.read(node, 0);
+            state.settle_down();
+        }
+        let idle = !state.fleet.store.is_poisoned()
+            && state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
         let serving = |node: usize| {
             let of = &state.fleet.nodes[node];
             of.replica.next_wake() == Moment::NEVER

@@ -17,6 +17,8 @@ pub(super) struct TrialStore {
     pub(super) splits: bool,
     /// A reading sees each of its stages at another moment.
     pub(super) scans: bool,
+    /// What keeps it up to date is one step, call and reply.
+    pub(super) prompt: bool,
     /// The readings that have begun.
     pub(super) scanning: Vec<TrialScan>,
     /// What a backup, or a standby, has.
@@ -83,6 +85,7 @@ impl TrialStore {
             time: StoreTime(1),
             splits: false,
             scans: false,
+            prompt: false,
             scanning: Vec::new(),
             copy: None,
         }
@@ -102,6 +105,11 @@ impl TrialStore {
         let body = Some(store_body(0, 0, 0));
         let row = StoreDataset { fence, tags: super::source::tags_of(0), body };
         self.server.put_row(TrialNode::place(0, 0), row);
+    }
+
+    pub(super) fn is_poisoned(&self) -> bool {
+        let row = self.server.dataset(&TrialNode::place(0, 0));
+        row.is_some_and(|row| row.fence.seq > self.server.seq())
     }
 
     /// The dataset of a place that anybody would believe.
@@ -131,6 +139,12 @@ impl TrialFleet {
     pub(super) fn take_store_step(&mut self, node: usize) {
         let now = self.clock(Process::Node(node));
         match self.nodes[node].replica.store_step(now) {
+            Some(StoreStep::Call(call)) if self.store.prompt => {
+                let (life, time) = (self.store.life, self.store.time);
+                let reply = self.store.server.run(life, time, &call);
+                self.nodes[node].replica.on_store_reply(now, now, &reply);
+                self.handle_event(node, ReplicaEvent::Tick);
+            }
             Some(StoreStep::Call(call)) => {
                 self.send_to_store(Process::Node(node), StorePurpose::Step, call);
             }

@@ -114,6 +114,10 @@ impl Replica {
 
     /// Takes the store's reply to a step that was taken at `sent`.
     pub fn on_store_reply(&mut self, now: Moment, sent: Moment, reply: &StoreReply) {
+        if matches!(reply, StoreReply::NewerProtocol(_) | StoreReply::Refused) {
+            // The step is taken again as if it had not been answered.
+            return;
+        }
         let Some(awaited) = self.take_awaited(sent) else { return };
         match reply {
             StoreReply::Reading(reading) => {
@@ -121,7 +125,7 @@ impl Replica {
                 let is_behind = self.is_store_behind();
                 self.change_store(|store| store.is_carry_due = is_behind);
             }
-            StoreReply::Stamped(receipt) => self.on_stamped(&awaited, *receipt),
+            StoreReply::Stamped(receipt) => self.on_stamped(now, &awaited, *receipt),
             StoreReply::OtherLife => self.change_store(|store| store.has_gone_back = true),
             _ => {}
         }
@@ -136,7 +140,7 @@ impl Replica {
         };
         let Some((scopes, to)) = carried(after, reply).filter(|_| is_of(after, self.applied()))
         else {
-            return self.observe_store(now);
+            return self.change_store(|store| store.pause_carry(now));
         };
         let mark_move = Some(MarkMove { epoch: after.epoch, from: after.seq, to });
         let stamping = Stamping { scopes, mark_move, told: self.told() };
@@ -232,7 +236,7 @@ impl Replica {
         Some(StoreStep::Call(StoreCall::Stamp(stamping)))
     }
 
-    fn on_stamped(&mut self, awaited: &AwaitedStep, receipt: StampReceipt) {
+    fn on_stamped(&mut self, now: Moment, awaited: &AwaitedStep, receipt: StampReceipt) {
         let applied = self.applied();
         let StoreStep::Call(StoreCall::Stamp(stamping)) = &awaited.step else { return };
         self.change_store(|store| {
@@ -240,8 +244,12 @@ impl Replica {
                 store.has_gone_back = false;
                 store.pay_debt(awaited.generation);
             }
+            let before = store.mark;
             if let Some(mark) = receipt.mark.filter(|mark| is_of(*mark, applied)) {
                 store.see_mark(mark.seq);
+            }
+            if store.mark == before {
+                store.pause_carry(now);
             }
         });
         self.report_mark();
@@ -269,10 +277,11 @@ impl Replica {
         store.mark.is_none_or(|mark| mark < applied.seq)
     }
 
-    /// The epoch that is followed, with the highest mark of it that Redis was told.
+    /// The epoch that is followed, with the highest mark of it that Redis was told, or that was seen
+    /// here.
     fn told(&self) -> Option<Fence> {
         let (store, applied) = (self.store.as_ref()?, self.applied()?);
-        Some(Fence { seq: store.told, ..applied })
+        Some(Fence { seq: store.told.max(store.mark.unwrap_or(0)), ..applied })
     }
 }
 
