@@ -70,6 +70,8 @@ pub(super) struct Scenario {
     pub(super) opens: bool,
     /// The scopes that were invalidated when the exploration begins, and acknowledged.
     pub(super) before: Vec<InvalidationScope>,
+    /// A flight has ended after those, and what it wrote is on its way to the store.
+    pub(super) late_row: bool,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -162,6 +164,7 @@ impl Scenario {
             prompt: false,
             opens: true,
             before: Vec::new(),
+            late_row: false,
             removal: GuardRemoval::default(),
             only: None,
             budget: left,
@@ -253,6 +256,7 @@ impl Scenario {
             node.replica.on_store_found_behind();
         }
         state.settle_down();
+        state.seed(self);
         state.fleet.store.copy = Some(state.fleet.store.server.clone());
         for scope in &self.before {
             state.fleet.write(0, 0, [scope.clone()].into());
@@ -260,9 +264,9 @@ impl Scenario {
             state.fleet.ask_progress(0);
             state.settle_down();
         }
-        for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
-            state.fleet.read(node, 0);
-            state.settle_down();
+        state.seed(self);
+        if self.late_row {
+            state.leave_late_row();
         }
         state
     }
@@ -292,6 +296,31 @@ impl CheckState {
         self.wire.append(&mut self.fleet.outgoing);
     }
 
+    /// Every node holds a dataset.
+    fn seed(&mut self, scenario: &Scenario) {
+        for node in (0..self.fleet.nodes.len()).filter(|_| !scenario.starts_empty) {
+            self.fleet.read(node, 0);
+            self.settle_down();
+        }
+    }
+
+    /// A flight ends, and its row is on the way.
+    fn leave_late_row(&mut self) {
+        self.fleet.read(0, 0);
+        while self.wire.is_empty() {
+            for message in std::mem::take(&mut self.fleet.outgoing) {
+                self.fleet.deliver(message);
+            }
+            self.end_collected_flights(0);
+            let is_row = |message: &TrialMessage| {
+                matches!(message, TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. })
+            };
+            self.wire.extend(self.fleet.outgoing.iter().filter(|sent| is_row(sent)).cloned());
+        }
+        self.fleet.outgoing.clear();
+        self.fleet.nodes[0].memory.clear();
+    }
+
     fn end_collected_flights(&mut self, node: usize) {
         for flight in (0..self.fleet.nodes[node].running.len()).rev() {
             self.fleet.collect(node, flight);
@@ -317,9 +346,15 @@ impl CheckState {
 
     /// Whether every invalidation is acknowledged and every sidecar holds a lease, once links heal
     /// and Redis stays up.
-    fn heals(&self, rounds: u32) -> bool {
+    fn heals(&self, scenario: &Scenario, rounds: u32) -> bool {
         let mut state = self.clone();
         state.wire.clear();
+        // Somebody has the store, if the fleet had one.
+        for index in (0..state.fleet.nodes.len()).filter(|&index| scenario.stores[index]) {
+            if state.fleet.nodes[index].replica.next_wake() == Moment::NEVER {
+                state.fleet.nodes[index] = scenario.node(index, 200);
+            }
+        }
         for _ in 0..rounds {
             state.advance(None);
             state.settle_down();
@@ -456,7 +491,8 @@ impl Model for Scenario {
                 |model: &Self, state: &CheckState| {
                     model.removal.apply();
                     let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
-                    !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+                    !(state.budget.ticks == 0 && state.wire.is_empty())
+                        || state.heals(model, rounds)
                 },
             ),
         ];

@@ -449,6 +449,7 @@ impl TrialFleet {
     /// Lets a writer write at the source and send the script.
     pub(super) fn write(&mut self, writer: usize, key: TrialKey, scopes: Arc<[InvalidationScope]>) {
         self.source.write(key);
+        self.store.time = StoreTime(self.store.time.0 + 1);
         self.invalidate(writer, scopes);
     }
 

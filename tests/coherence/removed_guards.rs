@@ -15,12 +15,18 @@ const FLIGHT: StepBudget = StepBudget { flights: 1, ..ONE };
 const LATER: StepBudget = StepBudget { ticks: 2, ..ONE };
 const WIPE: StepBudget = StepBudget { wipes: 1, ..ONE };
 
+/// How many states are explored without a guard: `usual`, or the number in `BFB_CHECK_STATES`.
+fn states_max(usual: usize) -> usize {
+    std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
+}
+
 /// Shows that no promise is broken in `scenario`, and that one is without `guard`.
 pub(super) fn needs(guard: Guard, scenario: Scenario) {
     let started = Instant::now();
     let sound = explore(scenario.clone(), 20_000);
     assert_eq!(sound.counterexample, None, "with every guard");
-    let broken = explore(Scenario { removal: GuardRemoval::of(guard), ..scenario }, 300_000);
+    let broken =
+        explore(Scenario { removal: GuardRemoval::of(guard), ..scenario }, states_max(300_000));
     let (property, steps) = broken.counterexample.expect("a counterexample");
     println!(
         "{guard:?}: `{property}` after {} steps and {} states: {steps:?}",

@@ -52,8 +52,9 @@ fn a_mark_that_opens_above_0_skips_what_nobody_stamped() {
 
 #[test]
 fn a_log_that_no_longer_reaches_back_to_the_mark_may_have_named_anything() {
-    let limits = LogLimits { entries_max: 1, stamps_max: 4 };
-    needs(Guard::D3LogTooOld, Scenario { limits, stamping: vec![], ..two_writers(TWO) });
+    let limits = LogLimits { entries_max: 0, stamps_max: 4 };
+    let blind = Scenario { limits, stamping: vec![], ..alone(ONE) };
+    needs(Guard::D3LogTooOld, Scenario { only: Some(FRESH), carries: true, ..blind });
 }
 
 #[test]
@@ -71,15 +72,15 @@ fn a_fence_from_after_the_reading_of_the_sources_is_newer_than_what_was_read() {
 
 #[test]
 fn a_row_is_not_replaced_by_what_began_earlier() {
-    let left = StepBudget { flights: 2, ..WRITE };
     let scopes = vec![other_key()];
-    needs(Guard::D5Later, Scenario { starts_empty: true, scopes, ..alone(left) });
+    let late = Scenario { starts_empty: true, late_row: true, ..alone(WRITE) };
+    needs(Guard::D5Later, Scenario { scopes, ..late });
 }
 
 #[test]
 fn of_two_flights_with_one_number_the_later_one_stays() {
-    let left = StepBudget { flights: 2, ..ONE };
-    needs(Guard::D5TieBreak, Scenario { starts_empty: true, ..alone(left) });
+    let late = Scenario { starts_empty: true, late_row: true, ..alone(ONE) };
+    needs(Guard::D5TieBreak, late);
 }
 
 #[test]
@@ -127,13 +128,14 @@ fn an_invalidator_without_the_store_waits_for_those_who_have_it() {
 #[test]
 fn what_is_stamped_after_its_epoch_is_known_to_nobody_in_the_next() {
     let left = StepBudget { wipes: 1, ..ONE };
-    needs(Guard::D8OwnEpoch, Scenario { only: Some(FRESH), ..alone(left) });
+    needs(Guard::D8OwnEpoch, Scenario { only: Some(FRESH), carries: true, ..alone(left) });
 }
 
 #[test]
 fn a_deposed_primary_that_answers_in_the_epoch_proves_nothing() {
     let left = StepBudget { failovers: 1, ..ONE };
-    needs(Guard::D8Grace, Scenario { grace: 1, only: Some(FRESH), ..alone(left) });
+    let slow = Scenario { grace: 2, slow_questions: true, ..alone(left) };
+    needs(Guard::D8Grace, Scenario { only: Some(FRESH), carries: true, ..slow });
 }
 
 #[test]
@@ -149,12 +151,14 @@ fn what_was_applied_is_owed_beyond_its_epoch() {
 
 #[test]
 fn a_store_that_went_back_has_lost_stamps() {
-    needs(Guard::D10Life, alone(StepBudget { store_returns: 1, ..WRITE }));
+    let left = StepBudget { store_returns: 1, reboots: 1, flights: 1, ..NO_STEPS };
+    let before = vec![InvalidationScope::Key(key_name(0))];
+    needs(Guard::D10Life, Scenario { before, ..alone(left) });
 }
 
 #[test]
 fn a_number_that_was_lost_is_not_taken_again() {
-    let left = StepBudget { store_returns: 1, flights: 2, ..WRITE };
-    let before = vec![other_key()];
-    needs(Guard::D10Jump, Scenario { starts_empty: true, before, ..alone(left) });
+    let left = StepBudget { store_returns: 1, reboots: 1, ..WRITE };
+    let late = Scenario { starts_empty: true, late_row: true, ..alone(left) };
+    needs(Guard::D10Jump, Scenario { before: vec![other_key()], ..late });
 }
