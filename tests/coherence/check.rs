@@ -72,6 +72,9 @@ pub(super) struct Scenario {
     pub(super) before: Vec<InvalidationScope>,
     /// A flight has ended after those, and what it wrote is on its way to the store.
     pub(super) late_row: bool,
+    /// The script of an invalidation has run, and its reply arrived; its stamping is on its way to
+    /// the store, and no sidecar has heard of it.
+    pub(super) issued: bool,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -165,6 +168,7 @@ impl Scenario {
             opens: true,
             before: Vec::new(),
             late_row: false,
+            issued: false,
             removal: GuardRemoval::default(),
             only: None,
             budget: left,
@@ -268,6 +272,10 @@ impl Scenario {
         if self.late_row {
             state.leave_late_row();
         }
+        if self.issued {
+            state.redis_replica = Some(state.fleet.server.clone());
+            state.leave_issued(&self.scopes[0]);
+        }
         state
     }
 }
@@ -307,18 +315,33 @@ impl CheckState {
     /// A flight ends, and its row is on the way.
     fn leave_late_row(&mut self) {
         self.fleet.read(0, 0);
-        while self.wire.is_empty() {
-            for message in std::mem::take(&mut self.fleet.outgoing) {
-                self.fleet.deliver(message);
-            }
-            self.end_collected_flights(0);
-            let is_row = |message: &TrialMessage| {
-                matches!(message, TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. })
-            };
-            self.wire.extend(self.fleet.outgoing.iter().filter(|sent| is_row(sent)).cloned());
-        }
-        self.fleet.outgoing.clear();
+        self.settle_but(|message| {
+            matches!(message, TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. })
+        });
         self.fleet.nodes[0].memory.clear();
+    }
+
+    /// The script of an invalidation has run, and its reply has arrived; nobody else has heard.
+    fn leave_issued(&mut self, scope: &InvalidationScope) {
+        self.fleet.write(0, 0, [scope.clone()].into());
+        self.settle_but(|message| {
+            matches!(message, TrialMessage::Published { .. } | TrialMessage::StoreRequest { .. })
+        });
+        self.wire.retain(|message| !matches!(message, TrialMessage::Published { .. }));
+    }
+
+    /// Delivers everything but some messages, which stay under way.
+    fn settle_but(&mut self, stays: impl Fn(&TrialMessage) -> bool) {
+        for _ in 0..8 {
+            for message in std::mem::take(&mut self.fleet.outgoing) {
+                if stays(&message) {
+                    self.wire.push(message);
+                } else {
+                    self.fleet.deliver(message);
+                }
+            }
+            (0..self.fleet.nodes.len()).for_each(|node| self.end_collected_flights(node));
+        }
     }
 
     fn end_collected_flights(&mut self, node: usize) {

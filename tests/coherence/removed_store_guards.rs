@@ -127,15 +127,17 @@ fn an_invalidator_without_the_store_waits_for_those_who_have_it() {
 
 #[test]
 fn what_is_stamped_after_its_epoch_is_known_to_nobody_in_the_next() {
-    let left = StepBudget { wipes: 1, ..ONE };
-    needs(Guard::D8OwnEpoch, Scenario { only: Some(FRESH), carries: true, ..alone(left) });
+    let left = StepBudget { wipes: 1, writes: 0, ..ONE };
+    let issued = Scenario { issued: true, carries: true, ..alone(left) };
+    needs(Guard::D8OwnEpoch, Scenario { only: Some(FRESH), ..issued });
 }
 
 #[test]
 fn a_deposed_primary_that_answers_in_the_epoch_proves_nothing() {
-    let left = StepBudget { failovers: 1, ..ONE };
-    let slow = Scenario { grace: 2, slow_questions: true, ..alone(left) };
-    needs(Guard::D8Grace, Scenario { only: Some(FRESH), carries: true, ..slow });
+    let left = StepBudget { failovers: 1, writes: 0, ..ONE };
+    let issued = Scenario { issued: true, carries: true, ..alone(left) };
+    let slow = Scenario { grace: 2, slow_questions: true, ..issued };
+    needs(Guard::D8Grace, Scenario { only: Some(FRESH), ..slow });
 }
 
 #[test]
@@ -161,4 +163,120 @@ fn a_number_that_was_lost_is_not_taken_again() {
     let left = StepBudget { store_returns: 1, reboots: 1, ..WRITE };
     let late = Scenario { starts_empty: true, late_row: true, ..alone(left) };
     needs(Guard::D10Jump, Scenario { before: vec![other_key()], ..late });
+}
+
+#[test]
+fn debug_script() {
+    use super::fleet::*;
+    use super::steps::CheckStep;
+    use stateright::Model;
+    let left = StepBudget { store_returns: 1, reboots: 1, ..WRITE };
+    let late = Scenario { starts_empty: true, late_row: true, ..alone(left) };
+    let scenario = Scenario {
+        before: vec![other_key()],
+        removal: super::guard_removal::GuardRemoval::of(Guard::D10Jump),
+        ..late
+    };
+    let mut state = scenario.init_states().remove(0);
+    println!("{:?}", state.wire);
+    let steps: Vec<Box<dyn Fn(&super::check::CheckState) -> CheckStep>> = vec![
+        Box::new(|_| CheckStep::ReturnStore),
+        Box::new(|_| CheckStep::Write(0, 0)),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire
+                    .iter()
+                    .position(|m| {
+                        matches!(
+                            m,
+                            TrialMessage::Request { call: ScriptCall::Invalidate { .. }, .. }
+                        )
+                    })
+                    .unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire
+                    .iter()
+                    .position(|m| {
+                        matches!(m, TrialMessage::Answer { answer: ScriptReply::Issued(_), .. })
+                    })
+                    .unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire
+                    .iter()
+                    .position(|m| {
+                        matches!(m, TrialMessage::StoreRequest { call: StoreCall::Stamp(_), .. })
+                    })
+                    .unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreAnswer { .. })).unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire.iter().position(|m| matches!(m, TrialMessage::Published { .. })).unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire
+                    .iter()
+                    .position(|m| {
+                        matches!(m, TrialMessage::Request { call: ScriptCall::Heartbeat(_), .. })
+                    })
+                    .unwrap(),
+            )
+        }),
+        Box::new(|_| CheckStep::Question(0)),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire
+                    .iter()
+                    .position(|m| {
+                        matches!(
+                            m,
+                            TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. }
+                        )
+                    })
+                    .unwrap(),
+            )
+        }),
+        Box::new(|_| CheckStep::Reboot(0)),
+        Box::new(|_| CheckStep::Read(0)),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreRequest { .. })).unwrap(),
+            )
+        }),
+        Box::new(|s| {
+            CheckStep::Deliver(
+                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreAnswer { .. })).unwrap(),
+            )
+        }),
+        Box::new(|_| CheckStep::EndFlight(0, 0)),
+    ];
+    for step in steps {
+        let step = step(&state);
+        println!(
+            "{step:?} of {:?}",
+            match step {
+                CheckStep::Deliver(i) => Some(&state.wire[i]),
+                _ => None,
+            }
+        );
+        state = scenario.next_state(&state, step).unwrap();
+        println!(
+            "   store {:?}\n   writer {:?}",
+            state.fleet.store.server, state.fleet.writers[0].state
+        );
+    }
+    println!("{:?}", state.fleet.violation);
 }
