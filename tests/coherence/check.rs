@@ -75,6 +75,8 @@ pub(super) struct Scenario {
     /// The script of an invalidation has run, and its reply arrived; its stamping is on its way to
     /// the store, and no sidecar has heard of it.
     pub(super) issued: bool,
+    /// Another primary has taken over since, and the old one has not noticed.
+    pub(super) failed_over: bool,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -101,6 +103,8 @@ pub(super) struct StepBudget {
     pub(super) store_returns: u8,
     pub(super) trims: u8,
     pub(super) poisons: u8,
+    /// Flights that go on without the store, which does not answer.
+    pub(super) give_ups: u8,
 }
 
 /// A budget without any event.
@@ -122,6 +126,7 @@ pub(super) const NO_STEPS: StepBudget = StepBudget {
     store_returns: 0,
     trims: 0,
     poisons: 0,
+    give_ups: 0,
 };
 
 /// The state of a scenario.
@@ -169,6 +174,7 @@ impl Scenario {
             before: Vec::new(),
             late_row: false,
             issued: false,
+            failed_over: false,
             removal: GuardRemoval::default(),
             only: None,
             budget: left,
@@ -275,6 +281,9 @@ impl Scenario {
         if self.issued {
             state.redis_replica = Some(state.fleet.server.clone());
             state.leave_issued(&self.scopes[0]);
+        }
+        if self.failed_over {
+            state.fail_over(self);
         }
         state
     }

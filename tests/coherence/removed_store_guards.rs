@@ -134,9 +134,9 @@ fn what_is_stamped_after_its_epoch_is_known_to_nobody_in_the_next() {
 
 #[test]
 fn a_deposed_primary_that_answers_in_the_epoch_proves_nothing() {
-    let left = StepBudget { failovers: 1, writes: 0, ..ONE };
-    let issued = Scenario { issued: true, carries: true, ..alone(left) };
-    let slow = Scenario { grace: 2, slow_questions: true, ..issued };
+    let left = StepBudget { writes: 0, ..ONE };
+    let issued = Scenario { issued: true, failed_over: true, carries: true, ..alone(left) };
+    let slow = Scenario { grace: 2, slow_questions: true, wire_max: 3, ..issued };
     needs(Guard::D8Grace, Scenario { only: Some(FRESH), ..slow });
 }
 
@@ -160,123 +160,7 @@ fn a_store_that_went_back_has_lost_stamps() {
 
 #[test]
 fn a_number_that_was_lost_is_not_taken_again() {
-    let left = StepBudget { store_returns: 1, reboots: 1, ..WRITE };
-    let late = Scenario { starts_empty: true, late_row: true, ..alone(left) };
-    needs(Guard::D10Jump, Scenario { before: vec![other_key()], ..late });
-}
-
-#[test]
-fn debug_script() {
-    use super::fleet::*;
-    use super::steps::CheckStep;
-    use stateright::Model;
-    let left = StepBudget { store_returns: 1, reboots: 1, ..WRITE };
-    let late = Scenario { starts_empty: true, late_row: true, ..alone(left) };
-    let scenario = Scenario {
-        before: vec![other_key()],
-        removal: super::guard_removal::GuardRemoval::of(Guard::D10Jump),
-        ..late
-    };
-    let mut state = scenario.init_states().remove(0);
-    println!("{:?}", state.wire);
-    let steps: Vec<Box<dyn Fn(&super::check::CheckState) -> CheckStep>> = vec![
-        Box::new(|_| CheckStep::ReturnStore),
-        Box::new(|_| CheckStep::Write(0, 0)),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire
-                    .iter()
-                    .position(|m| {
-                        matches!(
-                            m,
-                            TrialMessage::Request { call: ScriptCall::Invalidate { .. }, .. }
-                        )
-                    })
-                    .unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire
-                    .iter()
-                    .position(|m| {
-                        matches!(m, TrialMessage::Answer { answer: ScriptReply::Issued(_), .. })
-                    })
-                    .unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire
-                    .iter()
-                    .position(|m| {
-                        matches!(m, TrialMessage::StoreRequest { call: StoreCall::Stamp(_), .. })
-                    })
-                    .unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreAnswer { .. })).unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire.iter().position(|m| matches!(m, TrialMessage::Published { .. })).unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire
-                    .iter()
-                    .position(|m| {
-                        matches!(m, TrialMessage::Request { call: ScriptCall::Heartbeat(_), .. })
-                    })
-                    .unwrap(),
-            )
-        }),
-        Box::new(|_| CheckStep::Question(0)),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire
-                    .iter()
-                    .position(|m| {
-                        matches!(
-                            m,
-                            TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. }
-                        )
-                    })
-                    .unwrap(),
-            )
-        }),
-        Box::new(|_| CheckStep::Reboot(0)),
-        Box::new(|_| CheckStep::Read(0)),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreRequest { .. })).unwrap(),
-            )
-        }),
-        Box::new(|s| {
-            CheckStep::Deliver(
-                s.wire.iter().position(|m| matches!(m, TrialMessage::StoreAnswer { .. })).unwrap(),
-            )
-        }),
-        Box::new(|_| CheckStep::EndFlight(0, 0)),
-    ];
-    for step in steps {
-        let step = step(&state);
-        println!(
-            "{step:?} of {:?}",
-            match step {
-                CheckStep::Deliver(i) => Some(&state.wire[i]),
-                _ => None,
-            }
-        );
-        state = scenario.next_state(&state, step).unwrap();
-        println!(
-            "   store {:?}\n   writer {:?}",
-            state.fleet.store.server, state.fleet.writers[0].state
-        );
-    }
-    println!("{:?}", state.fleet.violation);
+    let left = StepBudget { store_returns: 1, reboots: 1, writes: 0, ..ONE };
+    let late = Scenario { starts_empty: true, late_row: true, issued: true, ..alone(left) };
+    needs(Guard::D10Jump, Scenario { before: vec![other_key()], wire_max: 4, ..late });
 }

@@ -80,7 +80,7 @@ impl Scenario {
             );
             for (index, flight) in of.running.iter().enumerate() {
                 offer(
-                    matches!(flight.step, FlightStep::Consulting(_)),
+                    left.give_ups > 0 && matches!(flight.step, FlightStep::Consulting(_)),
                     CheckStep::GiveUp(node, index),
                 );
                 offer(
@@ -179,7 +179,10 @@ impl CheckState {
                 left.reloads -= 1;
                 fleet.nodes[node].plan ^= 1;
             }
-            CheckStep::GiveUp(node, flight) => fleet.give_up_store(node, flight),
+            CheckStep::GiveUp(node, flight) => {
+                left.give_ups -= 1;
+                fleet.give_up_store(node, flight);
+            }
             CheckStep::Reboot(node) => {
                 left.reboots -= 1;
                 fleet.nodes[node] = scenario.node(node, 100 + left.reboots);
@@ -240,11 +243,7 @@ impl CheckState {
             CheckStep::Replicate => self.redis_replica = Some(fleet.server.clone()),
             CheckStep::FailOver => {
                 left.failovers -= 1;
-                let replica = self.redis_replica.take()?;
-                let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
-                fleet.restart(replica);
-                self.deposed_for = scenario.grace;
-                fleet.deposed = (scenario.grace > 0).then_some(deposed);
+                self.fail_over(scenario)?;
             }
             CheckStep::ExpireClaim => {
                 left.expiries -= 1;
@@ -252,6 +251,17 @@ impl CheckState {
             }
             _ => {}
         }
+        Some(())
+    }
+
+    /// The replica of the server takes over.
+    pub(super) fn fail_over(&mut self, scenario: &Scenario) -> Option<()> {
+        let fleet = &mut self.fleet;
+        let replica = self.redis_replica.take()?;
+        let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
+        fleet.restart(replica);
+        self.deposed_for = scenario.grace;
+        fleet.deposed = (scenario.grace > 0).then_some(deposed);
         Some(())
     }
 
