@@ -77,6 +77,8 @@ pub(super) struct Scenario {
     pub(super) issued: bool,
     /// Another primary has taken over since, and the old one has not noticed.
     pub(super) failed_over: bool,
+    /// No node sends anything to Redis by itself.
+    pub(super) idle: bool,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -175,6 +177,7 @@ impl Scenario {
             late_row: false,
             issued: false,
             failed_over: false,
+            idle: false,
             removal: GuardRemoval::default(),
             only: None,
             budget: left,

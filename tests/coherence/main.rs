@@ -29,3 +29,5 @@ mod simulation;
 mod source;
 mod steps;
 mod store;
+#[cfg(not(feature = "removable-guards"))]
+mod store_scenarios;

@@ -11,7 +11,7 @@ fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }
 
-fn holds(name: &str, scenario: Scenario) {
+pub(super) fn holds(name: &str, scenario: Scenario) {
     let started = Instant::now();
     let found = explore(scenario, states_max(50_000));
     let all = if found.complete { "all" } else { "the first" };
@@ -24,7 +24,7 @@ fn holds(name: &str, scenario: Scenario) {
     assert_eq!(found.counterexample, None, "{name}");
 }
 
-const WRITE: StepBudget = StepBudget { ticks: 2, writes: 1, flights: 1, ..NO_STEPS };
+pub(super) const WRITE: StepBudget = StepBudget { ticks: 2, writes: 1, flights: 1, ..NO_STEPS };
 
 #[test]
 fn one_sidecar_and_one_write() {
@@ -106,20 +106,4 @@ fn the_margin_for_drift_covers_a_clock_that_falls_behind() {
     assert_eq!(explore(scenario.clone(), 300_000).counterexample, None);
     let found = explore(Scenario { drift: std::time::Duration::ZERO, ..scenario }, 300_000);
     assert!(found.counterexample.is_some(), "without the margin");
-}
-
-#[test]
-fn one_sidecar_with_a_store() {
-    holds("store, one write", Scenario::new(1, WRITE).with_store());
-}
-
-#[test]
-fn one_sidecar_with_a_store_over_a_server_that_loses_its_data() {
-    holds("store, wiped", Scenario::new(1, StepBudget { wipes: 1, ..WRITE }).with_store());
-}
-
-#[test]
-fn a_store_that_goes_back() {
-    let left = StepBudget { ticks: 1, store_returns: 1, ..WRITE };
-    holds("store goes back", Scenario::new(1, left).with_store());
 }

@@ -65,7 +65,7 @@ impl Scenario {
         for node in (0..fleet.nodes.len()).filter(|&node| fleet.nodes[node].is_alive) {
             let of = &fleet.nodes[node];
             let now = fleet.clock(Process::Node(node));
-            offer(of.is_due(now), CheckStep::Wake(node));
+            offer(!self.idle && of.is_due(now), CheckStep::Wake(node));
             offer(left.reboots > 0, CheckStep::Reboot(node));
             offer(left.flights > 0 || !of.running.is_empty(), CheckStep::Read(node));
             offer(left.stalls > 0, CheckStep::AdvanceBut(node));
