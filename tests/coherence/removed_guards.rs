@@ -194,6 +194,7 @@ fn each_guard_that_is_taken_away_is_caught() {
                 sidecars: 3,
                 steps: 100_000,
                 favourite,
+                store: None,
                 removal: GuardRemoval::of(guard),
             };
             Simulation::new(size).run().err().filter(|broken| broken.wrong.is_some())

@@ -58,6 +58,11 @@ pub(super) struct TrialStoreReply {
     began: TrialVersion,
 }
 
+impl TrialStoreReply {
+    /// What a caller takes a reply for that does not come in time.
+    pub(super) const LOST: Self = Self { reply: StoreReply::Refused, part: None, began: 0 };
+}
+
 pub(super) fn store_id() -> StoreId {
     StoreId(key_name(u8::MAX))
 }

@@ -10,10 +10,12 @@ impl Simulation {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
                     self.publish(*to, message);
                 }
-                TrialMessage::Request { from: who, .. }
-                | TrialMessage::Answer { to: who, .. }
-                | TrialMessage::StoreRequest { from: who, .. }
+                TrialMessage::StoreRequest { from: who, .. }
                 | TrialMessage::StoreAnswer { to: who, .. } => {
+                    let index = self.index(*who);
+                    self.carry_to_store(index, message);
+                }
+                TrialMessage::Request { from: who, .. } | TrialMessage::Answer { to: who, .. } => {
                     let index = self.index(*who);
                     self.carry(index, message);
                 }
@@ -109,9 +111,19 @@ impl Simulation {
                     self.fleet.deliver(message);
                 }
             }
-            TrialMessage::Answer { .. }
-            | TrialMessage::StoreRequest { .. }
-            | TrialMessage::StoreAnswer { .. } => self.fleet.deliver(message),
+            TrialMessage::StoreRequest { .. } if self.store_frozen_until > self.now => {
+                let until = self.store_frozen_until;
+                self.at(until, SimulatedEvent::Arrive(message, token));
+            }
+            TrialMessage::StoreRequest { .. } => {
+                self.fleet.deliver(message);
+                if !self.fleet.store.scanning.is_empty() {
+                    self.after(self.profile.latency, SimulatedEvent::ScanStore);
+                }
+            }
+            TrialMessage::Answer { .. } | TrialMessage::StoreAnswer { .. } => {
+                self.fleet.deliver(message);
+            }
         }
     }
 
