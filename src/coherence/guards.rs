@@ -104,6 +104,8 @@ pub enum Guard {
     D8StoresStay,
     /// What was applied and not seen stamped is owed beyond its epoch.
     D9Owed,
+    /// What was read before the epoch changed, or before a debt was paid, is not handed out.
+    D9AskedSince,
     /// Another life of the store is another one.
     D10Life,
     /// ... in which no number of before is taken again.
@@ -174,7 +176,7 @@ pub mod removable {
 
     impl Guard {
         /// Every guard.
-        pub const ALL: [Self; 49] = [
+        pub const ALL: [Self; 50] = [
             Self::S5Fence,
             Self::R3WriteFence,
             Self::R3ReadStamp,
@@ -221,6 +223,7 @@ pub mod removable {
             Self::D8Grace,
             Self::D8StoresStay,
             Self::D9Owed,
+            Self::D9AskedSince,
             Self::D10Life,
             Self::D10Jump,
             Self::D10Told,

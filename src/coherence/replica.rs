@@ -94,6 +94,7 @@ pub struct StartPoint {
     generation: u64,
     epoch: Option<Epoch>,
     seq: Seq,
+    debts_paid: u64,
 }
 
 /// The state of one sidecar for one domain.

@@ -28,6 +28,8 @@ pub(super) struct StoreView {
     /// What was applied in epochs that are over and not seen stamped, each with the generation that
     /// began as its epoch ended.
     debt: BTreeMap<InvalidationScope, u64>,
+    /// How many times a debt was paid: what was read before that was read without the stamps.
+    pub(super) debts_paid: u64,
     /// The store has gone back, and is to be brought into its present life.
     pub(super) has_gone_back: bool,
     /// The mark was found behind: the entries above it are to be carried.
@@ -57,6 +59,7 @@ impl StoreView {
             mark: None,
             told: 0,
             debt: BTreeMap::new(),
+            debts_paid: 0,
             has_gone_back: false,
             is_carry_due: false,
             behind_since: None,
@@ -77,7 +80,9 @@ impl StoreView {
 
     /// The debt of a generation is paid.
     pub(super) fn pay_debt(&mut self, generation: u64) {
+        let before = self.debt.len();
         self.debt.retain(|_, since| *since > generation);
+        self.debts_paid += u64::from(self.debt.len() < before);
     }
 
     pub(super) fn is_in_debt(&self) -> bool {

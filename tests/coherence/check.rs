@@ -73,12 +73,14 @@ pub(super) struct Scenario {
     /// A flight has ended after those, and what it wrote is on its way to the store.
     pub(super) late_row: bool,
     /// The script of an invalidation has run, and its reply arrived; its stamping is on its way to
-    /// the store, and no sidecar has heard of it.
+    /// the store, and the news to the sidecars.
     pub(super) issued: bool,
     /// Another primary has taken over since, and the old one has not noticed.
     pub(super) failed_over: bool,
     /// No node sends anything to Redis by itself.
     pub(super) idle: bool,
+    /// All that is published is lost.
+    pub(super) deaf: bool,
     pub(super) removal: GuardRemoval,
     /// The only property to check.
     pub(super) only: Option<&'static str>,
@@ -178,6 +180,7 @@ impl Scenario {
             issued: false,
             failed_over: false,
             idle: false,
+            deaf: false,
             removal: GuardRemoval::default(),
             only: None,
             budget: left,
@@ -333,13 +336,12 @@ impl CheckState {
         self.fleet.nodes[0].memory.clear();
     }
 
-    /// The script of an invalidation has run, and its reply has arrived; nobody else has heard.
+    /// The script of an invalidation has run, and its reply has arrived.
     fn leave_issued(&mut self, scope: &InvalidationScope) {
         self.fleet.write(0, 0, [scope.clone()].into());
         self.settle_but(|message| {
             matches!(message, TrialMessage::Published { .. } | TrialMessage::StoreRequest { .. })
         });
-        self.wire.retain(|message| !matches!(message, TrialMessage::Published { .. }));
     }
 
     /// Delivers everything but some messages, which stay under way.
@@ -441,7 +443,8 @@ impl CheckState {
 
     /// Puts the messages that were sent on the wire, and drops those that can make no difference
     /// any more.
-    fn normalise(&mut self, ordered: bool) {
+    fn normalise(&mut self, scenario: &Scenario) {
+        let Scenario { ordered, deaf, .. } = *scenario;
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match message {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } if ordered => {
@@ -452,6 +455,7 @@ impl CheckState {
         }
         let nodes = &mut self.fleet.nodes;
         self.wire.retain(|message| match message {
+            TrialMessage::Published { .. } if deaf => false,
             TrialMessage::Published { to, published } => {
                 nodes[*to].replica.applied().is_none_or(|applied| {
                     applied.epoch != published.epoch
@@ -475,7 +479,7 @@ impl Model for Scenario {
     fn init_states(&self) -> Vec<CheckState> {
         self.removal.apply();
         let mut start = self.start();
-        start.normalise(self.ordered);
+        start.normalise(self);
         vec![start]
     }
 
@@ -487,7 +491,7 @@ impl Model for Scenario {
         self.removal.apply();
         let mut state = before.clone();
         state.step(self, step)?;
-        state.normalise(self.ordered);
+        state.normalise(self);
         // No new state: the step had no effect, or leads beyond the bounds of this scenario.
         (state != *before && state.wire.len() <= self.wire_max).then_some(state)
     }

@@ -128,15 +128,16 @@ fn an_invalidator_without_the_store_waits_for_those_who_have_it() {
 #[test]
 fn what_is_stamped_after_its_epoch_is_known_to_nobody_in_the_next() {
     let left = StepBudget { wipes: 1, writes: 0, ..ONE };
-    let issued = Scenario { issued: true, carries: true, ..alone(left) };
+    let issued = Scenario { issued: true, deaf: true, carries: true, ..alone(left) };
     needs(Guard::D8OwnEpoch, Scenario { only: Some(FRESH), ..issued });
 }
 
 #[test]
 fn a_deposed_primary_that_answers_in_the_epoch_proves_nothing() {
     let left = StepBudget { writes: 0, ..ONE };
-    let issued = Scenario { issued: true, failed_over: true, carries: true, ..alone(left) };
-    let slow = Scenario { grace: 2, slow_questions: true, wire_max: 3, ..issued };
+    let issued = Scenario { issued: true, deaf: true, carries: true, ..alone(left) };
+    let slow =
+        Scenario { failed_over: true, grace: 2, slow_questions: true, wire_max: 3, ..issued };
     needs(Guard::D8Grace, Scenario { only: Some(FRESH), ..slow });
 }
 
@@ -152,6 +153,12 @@ fn what_was_applied_is_owed_beyond_its_epoch() {
 }
 
 #[test]
+fn what_was_read_before_a_debt_was_paid_was_read_without_the_stamps() {
+    let left = StepBudget { wipes: 1, writes: 0, ..ONE };
+    needs(Guard::D9AskedSince, Scenario { issued: true, idle: true, ..alone(left) });
+}
+
+#[test]
 fn a_store_that_went_back_has_lost_stamps() {
     let left = StepBudget { store_returns: 1, reboots: 1, flights: 1, ..NO_STEPS };
     let before = vec![InvalidationScope::Key(key_name(0))];
@@ -162,5 +169,5 @@ fn a_store_that_went_back_has_lost_stamps() {
 fn a_number_that_was_lost_is_not_taken_again() {
     let left = StepBudget { store_returns: 1, reboots: 1, writes: 0, ..ONE };
     let late = Scenario { starts_empty: true, late_row: true, issued: true, ..alone(left) };
-    needs(Guard::D10Jump, Scenario { before: vec![other_key()], idle: true, ..late });
+    needs(Guard::D10Jump, Scenario { before: vec![other_key()], idle: true, deaf: true, ..late });
 }

@@ -316,7 +316,7 @@ impl TrialFleet {
         else {
             return false;
         };
-        if of.replica.believed_dataset(&key_name(*key), reading, now).is_some() {
+        if of.replica.believed_dataset(*start, &key_name(*key), reading, now).is_some() {
             return false;
         }
         of.running[flight].step = FlightStep::Collecting(*start);

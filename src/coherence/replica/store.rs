@@ -38,10 +38,11 @@ impl Replica {
         self.report_mark();
     }
 
-    /// The dataset that a reading gave, if it may be handed out at `now`, a moment no earlier than
-    /// the reading came, to callers that came before the reading was asked for.
+    /// The dataset that a flight's reading gave, if it may be handed out at `now`, a moment no
+    /// earlier than the reading came.
     pub fn believed_dataset<'a>(
         &self,
+        start: StartPoint,
         key: &str,
         reading: &'a StoreReading,
         now: Moment,
@@ -57,7 +58,8 @@ impl Replica {
             let is_outdated = self.stamps.is_outdated(mark.unwrap_or(0), key, tags);
             Guard::D7OwnEntries.requires(!is_outdated)
         };
-        (is_current && !owes).then_some(dataset)
+        let knew_all = start.generation == self.generation && start.debts_paid == self.debts_paid();
+        (is_current && !owes && Guard::D9AskedSince.requires(knew_all)).then_some(dataset)
     }
 
     /// Whether a dataset that may be handed out may be kept in memory as well, and the entry fence
@@ -69,7 +71,7 @@ impl Replica {
         reading: &StoreReading,
         now: Moment,
     ) -> Option<EntryFence> {
-        let dataset = self.believed_dataset(key, reading, now)?;
+        let dataset = self.believed_dataset(start, key, reading, now)?;
         let fence = self.fence_of_reading(start, reading)?;
         self.entry_fence(start, fence, key, &dataset.tags, now)
     }
@@ -159,6 +161,11 @@ impl Replica {
     pub fn on_store_found_behind(&mut self) {
         let is_behind = self.is_store_behind();
         self.change_store(|store| store.is_carry_due |= is_behind);
+    }
+
+    /// How many times a debt was paid.
+    pub(super) fn debts_paid(&self) -> u64 {
+        self.store.as_ref().map_or(0, |store| store.debts_paid)
     }
 
     /// Up to where the store is known to hold the stamps of the replica's epoch.
