@@ -108,8 +108,8 @@ pub enum Guard {
     D9AskedSince,
     /// Another life of the store is another one.
     D10Life,
-    /// ... in which no number of before is taken again.
-    D10Jump,
+    /// ... in which no row of before is believed, whatever its number.
+    D10Era,
     /// A mark below what Redis was told shows that the store has gone back.
     D10Told,
 }
@@ -225,7 +225,7 @@ pub mod removable {
             Self::D9Owed,
             Self::D9AskedSince,
             Self::D10Life,
-            Self::D10Jump,
+            Self::D10Era,
             Self::D10Told,
         ];
 

@@ -206,8 +206,8 @@ pub use reference_store::{ReferenceStore, StoreScan};
 pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaEvent, StartPoint};
 pub use replica_config::ReplicaConfig;
 pub use store_calls::{
-    MarkMove, STORE_JUMP, STORE_KEY_BYTES_MAX, STORE_PROTOCOL, StampReceipt, Stamping,
-    StampingPart, StoreCall, StoreDataset, StoreFence, StoreId, StoreLife, StoreMark, StoreReading,
-    StoreReply, StoreSeq, StoreTime, stampable_scopes,
+    MarkMove, STORE_KEY_BYTES_MAX, STORE_PROTOCOL, StampReceipt, Stamping, StampingPart, StoreCall,
+    StoreDataset, StoreEra, StoreFence, StoreId, StoreLife, StoreMark, StoreReading, StoreReply,
+    StoreRequest, StoreSeq, StoreTime, stampable_scopes,
 };
 pub use store_view::StoreStep;

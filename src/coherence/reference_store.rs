@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use super::guards::Guard;
 use super::protocol::{DatasetPlace, Epoch, Fence, InvalidationScope, Seq};
 use super::store_calls::{
-    MarkMove, STORE_JUMP, STORE_PROTOCOL, StampReceipt, Stamping, StampingPart, StoreCall,
-    StoreDataset, StoreFence, StoreLife, StoreReading, StoreReply, StoreSeq, StoreTime,
+    MarkMove, STORE_PROTOCOL, StampReceipt, Stamping, StampingPart, StoreCall, StoreDataset,
+    StoreEra, StoreFence, StoreLife, StoreReading, StoreReply, StoreRequest, StoreSeq, StoreTime,
     is_stampable,
 };
 
@@ -22,6 +22,8 @@ pub struct ReferenceStore {
     protocol: u32,
     /// The life that the log record names.
     life: StoreLife,
+    /// No row of another era is believed.
+    era: StoreEra,
     seq: StoreSeq,
     /// No dataset below it is believed.
     floor: StoreSeq,
@@ -74,10 +76,11 @@ impl StoreScan {
 
 impl ReferenceStore {
     /// A store without data.
-    pub const fn new(life: StoreLife) -> Self {
+    pub const fn new(life: StoreLife, era: StoreEra) -> Self {
         Self {
             protocol: STORE_PROTOCOL,
             life,
+            era,
             seq: 0,
             floor: 0,
             marks: BTreeMap::new(),
@@ -87,22 +90,23 @@ impl ReferenceStore {
     }
 
     /// Carries out one call in this life of the database, at this time of its clock.
-    pub fn run(&mut self, life: StoreLife, time: StoreTime, call: &StoreCall) -> StoreReply {
-        if self.protocol > STORE_PROTOCOL {
+    pub fn run(&mut self, life: StoreLife, time: StoreTime, request: &StoreRequest) -> StoreReply {
+        if self.protocol > request.protocol {
             return StoreReply::NewerProtocol(self.protocol);
         }
+        let (call, fresh_era) = (&request.call, request.fresh_era);
         match call {
             StoreCall::Read { .. } => self.read(life, time, call),
             StoreCall::Stamp(stamping) if !are_stampable(stamping) => StoreReply::Refused,
             StoreCall::StampPart(stamping, _) if !are_stampable(stamping) => StoreReply::Refused,
             StoreCall::Stamp(stamping) => {
-                let number = self.take_number(life, stamping);
+                let number = self.take_number(life, fresh_era, stamping);
                 self.put_stamps(number, stamping);
                 self.move_mark(stamping);
                 self.receipt(number, stamping)
             }
             StoreCall::StampPart(stamping, StampingPart::Number) => {
-                let number = self.take_number(life, stamping);
+                let number = self.take_number(life, fresh_era, stamping);
                 self.receipt(number, stamping)
             }
             _ if !self.is_of_life(life) => StoreReply::OtherLife,
@@ -139,7 +143,7 @@ impl ReferenceStore {
         scan.has_gone_back |= !self.is_of_life(life);
         match (!scan.left.is_empty()).then(|| scan.left.remove(0)) {
             Some(ScanStage::Mark) => {
-                scan.fence = Some(StoreFence { seq: self.seq, time });
+                scan.fence = Some(StoreFence { era: self.era, seq: self.seq, time });
                 scan.mark = scan.told.and_then(|told| self.mark_of(told.epoch));
                 scan.has_gone_back |= self.is_behind(scan.told);
             }
@@ -158,8 +162,9 @@ impl ReferenceStore {
             }
             Some(ScanStage::Floor) => {
                 scan.dataset = scan.dataset.take().filter(|dataset| {
-                    let seq = dataset.fence.seq;
-                    seq <= self.seq && Guard::D6Floor.requires(self.floor <= seq)
+                    let StoreFence { era, seq, .. } = dataset.fence;
+                    let is_of_era = Guard::D10Era.requires(era == self.era);
+                    is_of_era && seq <= self.seq && Guard::D6Floor.requires(self.floor <= seq)
                 });
             }
             None => {}
@@ -222,14 +227,17 @@ impl ReferenceStore {
         })
     }
 
-    /// Takes the next number. Where the store has gone back, `seq` and floor jump first: nothing of
-    /// before is believed, and no number that was lost comes again. All entries up to the mark that
-    /// Redis was told are below the floor then.
-    fn take_number(&mut self, life: StoreLife, stamping: &Stamping) -> StoreSeq {
+    /// Takes the next number. Where the store has gone back an era begins first, in which nothing
+    /// of before is believed: what is believed then was read after every entry up to the mark that
+    /// Redis was told.
+    fn take_number(
+        &mut self,
+        life: StoreLife,
+        fresh_era: StoreEra,
+        stamping: &Stamping,
+    ) -> StoreSeq {
         if !self.is_of_life(life) || self.is_behind(stamping.told) {
-            self.seq += Guard::D10Jump.prescribes(STORE_JUMP, 0);
-            self.floor = self.seq;
-            self.life = life;
+            (self.life, self.era) = (life, fresh_era);
             if let Some(told) = stamping.told.filter(|told| told.seq > 0) {
                 let mark = self.marks.entry(told.epoch).or_default();
                 *mark = told.seq.max(*mark);
@@ -266,7 +274,8 @@ impl ReferenceStore {
 
     fn write(&mut self, time: StoreTime, place: &DatasetPlace, dataset: &StoreDataset) -> bool {
         let replaces = self.datasets.get(place).is_none_or(|row| {
-            let is_row = row.fence.seq <= self.seq && row.fence.time <= time;
+            let is_of_era = Guard::D10Era.requires(row.fence.era == self.era);
+            let is_row = is_of_era && row.fence.seq <= self.seq && row.fence.time <= time;
             let began_earlier = row.fence.seq < dataset.fence.seq
                 || row.fence.seq == dataset.fence.seq
                     && Guard::D5TieBreak.requires(row.fence.time <= dataset.fence.time);

@@ -18,10 +18,6 @@ pub const STORE_PROTOCOL: u32 = 1;
 /// The most bytes of a key that a dataset of the store can have.
 pub const STORE_KEY_BYTES_MAX: usize = 512;
 
-/// By how much `seq` and floor jump where the store is found to have gone back: more than any
-/// suffix that can have been lost, so that no number of it is ever taken again.
-pub const STORE_JUMP: StoreSeq = 1 << 32;
-
 /// A place in the store's own sequence, which goes on for as long as the database lives.
 pub type StoreSeq = u64;
 
@@ -34,15 +30,22 @@ pub struct StoreId(pub Arc<str>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreLife(pub u128);
 
+/// The name of what a store has been since it last went back: 128 random bits, brought by the
+/// caller whose stamping finds that it has, never used again. A row of another era is not believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreEra(pub u128);
+
 /// A moment by the database's clock, in microseconds. No promise depends on it but that a row does
 /// not replace another that was read later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct StoreTime(pub u64);
 
 /// The fence of a flight in the store: what the store said of itself before the flight read its
-/// sources. The order is that in which flights began.
+/// sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StoreFence {
+    /// The store's era.
+    pub era: StoreEra,
     /// The store's `seq`.
     pub seq: StoreSeq,
     /// The database's time.
@@ -73,8 +76,8 @@ pub struct MarkMove {
 /// One stamping: what it stamps is known before its number is taken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamping {
-    /// The scopes to stamp, made by [`stampable_scopes`]; none: the store is only brought into its
-    /// present life.
+    /// The scopes to stamp, made by [`stampable_scopes`]; none: where the store has gone back, its
+    /// next era begins.
     pub scopes: Arc<[InvalidationScope]>,
     /// The move of a mark that the stamps allow.
     pub mark_move: Option<MarkMove>,
@@ -95,6 +98,17 @@ pub enum StampingPart {
 }
 
 /// One call of the store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreRequest {
+    /// The store's protocol that the caller speaks.
+    pub protocol: u32,
+    /// A random name for the era that this call may have to begin.
+    pub fresh_era: StoreEra,
+    /// Which call.
+    pub call: StoreCall,
+}
+
+/// The calls, each with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StoreCall {
     /// What the store says of itself, and the dataset of a place if it is believed.
@@ -133,7 +147,7 @@ pub struct StoreDataset {
 pub enum StoreReply {
     /// The store has a newer protocol: nothing was done.
     NewerProtocol(u32),
-    /// The store has gone back: nothing was done. A stamping brings it into its present life.
+    /// The store has gone back: nothing was done. A stamping begins its next era.
     OtherLife,
     /// The reply to a reading.
     Reading(StoreReading),

@@ -114,6 +114,8 @@ impl StoreView {
 
     /// Takes the newest fence, by the database's time.
     pub(super) fn see_fence(&mut self, reading: &StoreReading) {
-        self.fence = self.fence.max(Some(reading.fence));
+        if self.fence.is_none_or(|fence| fence.time < reading.fence.time) {
+            self.fence = Some(reading.fence);
+        }
     }
 }

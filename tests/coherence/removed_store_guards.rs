@@ -166,8 +166,10 @@ fn a_store_that_went_back_has_lost_stamps() {
 }
 
 #[test]
-fn a_number_that_was_lost_is_not_taken_again() {
-    let left = StepBudget { store_returns: 1, reboots: 1, writes: 0, ..ONE };
-    let late = Scenario { starts_empty: true, late_row: true, issued: true, ..alone(left) };
-    needs(Guard::D10Jump, Scenario { before: vec![other_key()], idle: true, deaf: true, ..late });
+fn a_row_that_was_read_in_another_era_is_not_believed() {
+    let left = StepBudget { store_returns: 1, reboots: 1, writes: 0, ..WRITE };
+    let before = vec![InvalidationScope::Key(key_name(0))];
+    let scopes = vec![other_key()];
+    let issued = Scenario { issued: true, idle: true, deaf: true, before, ..alone(left) };
+    needs(Guard::D10Era, Scenario { scopes, ..issued });
 }

@@ -85,7 +85,7 @@ fn began_in(body: &[u8]) -> TrialVersion {
 impl TrialStore {
     pub(super) fn new() -> Self {
         Self {
-            server: ReferenceStore::new(StoreLife(0)),
+            server: ReferenceStore::new(StoreLife(0), StoreEra(0)),
             life: StoreLife(0),
             time: StoreTime(1),
             splits: false,
@@ -106,7 +106,7 @@ impl TrialStore {
 
     /// Somebody who does not keep to the rules writes a row that no flight can have written.
     pub(super) fn poison(&mut self) {
-        let fence = StoreFence { seq: StoreSeq::MAX, time: StoreTime(u64::MAX) };
+        let fence = StoreFence { era: StoreEra(0), seq: StoreSeq::MAX, time: StoreTime(u64::MAX) };
         let body = Some(store_body(0, 0, 0));
         let row = StoreDataset { fence, tags: super::source::tags_of(0), body };
         self.server.put_row(TrialNode::place(0, 0), row);
@@ -117,10 +117,18 @@ impl TrialStore {
         row.is_some_and(|row| row.fence.seq > self.server.seq())
     }
 
+    /// Carries out a call.
+    fn run(&mut self, call: StoreCall) -> StoreReply {
+        // A life has one era, unless Redis was told more than it holds.
+        let fresh_era = StoreEra(self.life.0);
+        let request = StoreRequest { protocol: STORE_PROTOCOL, fresh_era, call };
+        self.server.run(self.life, self.time, &request)
+    }
+
     /// The dataset of a place that anybody would believe.
     fn believed(&mut self, place: &DatasetPlace) -> Option<StoreDataset> {
         let read = StoreCall::Read { place: Some(place.clone()), told: None };
-        match self.server.run(self.life, self.time, &read) {
+        match self.run(read) {
             StoreReply::Reading(reading) => reading.dataset,
             _ => None,
         }
@@ -145,8 +153,7 @@ impl TrialFleet {
         let now = self.clock(Process::Node(node));
         match self.nodes[node].replica.store_step(now) {
             Some(StoreStep::Call(call)) if self.store.prompt => {
-                let (life, time) = (self.store.life, self.store.time);
-                let reply = self.store.server.run(life, time, &call);
+                let reply = self.store.run(call);
                 self.nodes[node].replica.on_store_reply(now, now, &reply);
                 self.handle_event(node, ReplicaEvent::Tick);
             }
@@ -189,8 +196,7 @@ impl TrialFleet {
             StoreCall::Write { place, .. } => Some((place.clone(), self.store.believed(place))),
             _ => None,
         };
-        let (life, time) = (self.store.life, self.store.time);
-        let reply = self.store.server.run(life, time, &call);
+        let reply = self.store.run(call.clone());
         if let Some((place, Some(before))) = written
             && let Some(after) = self.store.believed(&place)
         {
