@@ -50,6 +50,8 @@ impl FaultProfile {
     pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
         let lease = Duration::from_millis(rng.u64(200..1_500));
         let ordered = rng.bool();
+        // A run without a store is the same as if there were none to draw.
+        let mut of_store = rng.clone();
         Self {
             lease,
             grace: if rng.bool() { lease / 2 } else { Duration::ZERO },
@@ -68,10 +70,10 @@ impl FaultProfile {
             limits: LogLimits { entries_max: rng.usize(1..20), stamps_max: rng.usize(1..12) },
             favourite: rng.u8(..Self::FAULTS),
             keeps_epoch: rng.u8(..4) == 0,
-            store: rng.bool(),
-            splits: rng.bool(),
-            scans: rng.bool(),
-            store_is_foreign: rng.bool(),
+            store: of_store.bool(),
+            splits: of_store.bool(),
+            scans: of_store.bool(),
+            store_is_foreign: of_store.bool(),
             is_calm: false,
         }
     }

@@ -206,7 +206,7 @@ impl Simulation {
             stamps_max: profile.limits.stamps_max,
             early_entries_max: 4,
             store: has_store.then(store_id),
-            store_patience: profile.patience.mul_f64(self.rng.f64()),
+            store_patience: profile.patience / 2,
             ..ReplicaConfig::new(name.clone(), lease)
         };
         TrialNode {
@@ -388,7 +388,7 @@ impl Simulation {
     fn write(&mut self, writer: usize) {
         let key = self.rng.u8(..KEYS);
         let scope = match self.rng.u8(..12) {
-            0 if self.rng.bool() => InvalidationScope::Key("no\0key".into()),
+            0 if self.profile.store && self.rng.bool() => InvalidationScope::Key("no\0key".into()),
             0 => InvalidationScope::All,
             1..4 => InvalidationScope::Tag(tags_of(key)[0].clone()),
             _ => InvalidationScope::Key(key_name(key)),
