@@ -92,6 +92,8 @@ pub enum Guard {
     /// While the lease holds, what the store gave is as new as the mark that was read with it, and
     /// no newer.
     D7Mark,
+    /// ... also for a flight that a caller joined while the lease held.
+    D7Joined,
     /// Without the lease, too, no entry that was applied above the mark may name it.
     D7OwnEntries,
     /// An invalidation is acknowledged only once every store of the registry has its stamps.
@@ -176,7 +178,7 @@ pub mod removable {
 
     impl Guard {
         /// Every guard.
-        pub const ALL: [Self; 50] = [
+        pub const ALL: [Self; 51] = [
             Self::S5Fence,
             Self::R3WriteFence,
             Self::R3ReadStamp,
@@ -217,6 +219,7 @@ pub mod removable {
             Self::D6MarkFirst,
             Self::D6FloorLast,
             Self::D7Mark,
+            Self::D7Joined,
             Self::D7OwnEntries,
             Self::D8Stores,
             Self::D8OwnEpoch,

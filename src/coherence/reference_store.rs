@@ -293,3 +293,120 @@ impl ReferenceStore {
 fn are_stampable(stamping: &Stamping) -> bool {
     stamping.scopes.iter().all(is_stampable)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const LIFE: StoreLife = StoreLife(1);
+    const EPOCH: Epoch = Epoch(1);
+
+    fn place() -> DatasetPlace {
+        DatasetPlace { key: "42".into(), plan: "p".into() }
+    }
+
+    fn run(store: &mut ReferenceStore, life: StoreLife, call: StoreCall) -> StoreReply {
+        let request =
+            StoreRequest { protocol: STORE_PROTOCOL, fresh_era: StoreEra(100 + life.0), call };
+        store.run(life, StoreTime(10), &request)
+    }
+
+    fn read(store: &mut ReferenceStore, life: StoreLife, told: Option<Seq>) -> StoreReply {
+        let told = told.map(|seq| Fence { epoch: EPOCH, seq });
+        run(store, life, StoreCall::Read { place: Some(place()), told })
+    }
+
+    fn stamp(scopes: &[InvalidationScope], from: Seq, to: Seq, told: Seq) -> StoreCall {
+        StoreCall::Stamp(Stamping {
+            scopes: Arc::from(scopes),
+            mark_move: Some(MarkMove { epoch: EPOCH, from, to }),
+            told: Some(Fence { epoch: EPOCH, seq: told }),
+        })
+    }
+
+    fn row(era: u128, seq: StoreSeq, body: u8) -> StoreDataset {
+        let fence = StoreFence { era: StoreEra(era), seq, time: StoreTime(u64::from(body)) };
+        StoreDataset { fence, tags: vec![], body: Some(Arc::new([body])) }
+    }
+
+    fn body(reply: &StoreReply) -> Option<u8> {
+        let StoreReply::Reading(reading) = reply else { return None };
+        reading.dataset.as_ref()?.body.as_ref().map(|body| body[0])
+    }
+
+    fn write(store: &mut ReferenceStore, dataset: StoreDataset) -> StoreReply {
+        run(store, LIFE, StoreCall::Write { place: place(), dataset })
+    }
+
+    #[test]
+    fn a_stamp_outdates_what_began_before_it() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        write(&mut store, row(0, 0, 1));
+        assert_eq!(body(&read(&mut store, LIFE, None)), Some(1));
+        run(&mut store, LIFE, stamp(&[InvalidationScope::Key("42".into())], 0, 1, 0));
+        assert_eq!(body(&read(&mut store, LIFE, None)), None);
+        write(&mut store, row(0, 1, 2));
+        assert_eq!(body(&read(&mut store, LIFE, None)), Some(2));
+        run(&mut store, LIFE, stamp(&[InvalidationScope::All], 1, 2, 0));
+        assert_eq!(body(&read(&mut store, LIFE, None)), None, "below the floor");
+    }
+
+    #[test]
+    fn a_mark_moves_only_from_where_it_stands_and_opens_at_0() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        let mut moved = |from, to| {
+            run(&mut store, LIFE, stamp(&[], from, to, 0));
+            store.mark_of(EPOCH).map(|mark| mark.seq)
+        };
+        assert_eq!(
+            [moved(1, 2), moved(0, 2), moved(0, 3), moved(2, 5)],
+            [None, Some(2), Some(2), Some(5)]
+        );
+    }
+
+    #[test]
+    fn of_two_rows_the_one_that_began_later_stays() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        write(&mut store, row(0, 0, 5));
+        assert_eq!(write(&mut store, row(0, 0, 4)), StoreReply::Done(false));
+        store.put_row(place(), row(0, 99, 3));
+        assert_eq!(write(&mut store, row(0, 0, 4)), StoreReply::Done(true), "that was no row");
+    }
+
+    #[test]
+    fn in_another_life_nothing_is_believed_until_a_stamping_begins_an_era() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        write(&mut store, row(0, 0, 1));
+        let other = StoreLife(2);
+        assert_eq!(read(&mut store, other, None), StoreReply::OtherLife);
+        run(&mut store, other, stamp(&[], 0, 0, 0));
+        let StoreReply::Reading(reading) = read(&mut store, other, None) else { panic!() };
+        assert_eq!((reading.fence.era, reading.dataset), (StoreEra(102), None));
+    }
+
+    #[test]
+    fn a_mark_below_what_redis_was_told_is_that_of_a_store_that_went_back() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        run(&mut store, LIFE, stamp(&[], 0, 3, 0));
+        write(&mut store, row(0, 1, 1));
+        assert_eq!(body(&read(&mut store, LIFE, Some(3))), Some(1));
+        assert_eq!(read(&mut store, LIFE, Some(4)), StoreReply::OtherLife);
+        run(&mut store, LIFE, stamp(&[], 3, 3, 4));
+        assert_eq!(store.mark_of(EPOCH), Some(Fence { epoch: EPOCH, seq: 4 }));
+        assert_eq!(body(&read(&mut store, LIFE, Some(4))), None, "another era");
+    }
+
+    #[test]
+    fn stamps_are_forgotten_only_below_the_floor() {
+        let mut store = ReferenceStore::new(LIFE, StoreEra(0));
+        write(&mut store, row(0, 0, 1));
+        run(&mut store, LIFE, stamp(&[InvalidationScope::Key("42".into())], 0, 1, 0));
+        store.drop_stamps(1);
+        assert_eq!(body(&read(&mut store, LIFE, None)), None);
+        store.forget_stamps(1);
+        assert!(store.stamps.is_empty());
+        assert_eq!(body(&read(&mut store, LIFE, None)), None);
+    }
+}

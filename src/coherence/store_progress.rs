@@ -84,3 +84,70 @@ impl StoreProgress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::protocol::{Epoch, Fence};
+    use super::*;
+
+    const SEQ: Seq = 7;
+
+    fn at(seconds: u64) -> Moment {
+        Moment::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn mark(id: &str, mark: Seq) -> StoreMark {
+        StoreMark { id: StoreId(id.into()), mark }
+    }
+
+    fn progress(stores: &[StoreMark]) -> StoreProgress {
+        StoreProgress::new(&IssuedInvalidation {
+            token: Fence { epoch: Epoch(1), seq: SEQ },
+            longest_lease: Duration::ZERO,
+            settled: true,
+            registered_members: 1,
+            stores: stores.to_vec(),
+        })
+    }
+
+    fn is_known(progress: &StoreProgress) -> bool {
+        progress.have_it_in_its_epoch(Duration::ZERO)
+    }
+
+    #[test]
+    fn without_a_store_there_is_nothing_to_wait_for() {
+        assert!(is_known(&progress(&[])));
+    }
+
+    #[test]
+    fn every_store_of_the_registry_has_to_have_it() {
+        let mut stores = progress(&[mark("a", SEQ - 1)]);
+        stores.on_reply(SEQ, at(1), at(2), &[mark("a", SEQ), mark("b", SEQ - 1)]);
+        assert_eq!(stores.missing(), [StoreId("b".into())]);
+        assert!(!is_known(&stores));
+        stores.on_reply(SEQ, at(2), at(3), &[mark("b", SEQ)]);
+        assert!(is_known(&stores), "an answer with the mark was given after the stamp");
+    }
+
+    #[test]
+    fn redis_has_to_answer_what_was_asked_after_the_own_store_was_stamped() {
+        let mut stores = progress(&[]);
+        stores.add_own(StoreId("a".into()));
+        stores.on_reply(SEQ, at(1), at(3), &[]);
+        stores.on_stamped(at(2));
+        assert!(!is_known(&stores), "that was asked before");
+        stores.on_reply(SEQ, at(2), at(3), &[]);
+        assert!(is_known(&stores));
+    }
+
+    #[test]
+    fn a_deposed_primary_may_have_answered_for_the_grace() {
+        let grace = Duration::from_secs(5);
+        let mut stores = progress(&[]);
+        stores.on_reply(SEQ, at(1), at(2), &[mark("a", SEQ)]);
+        stores.on_reply(SEQ, at(6), at(7), &[mark("a", SEQ)]);
+        assert!(is_known(&stores) && !stores.have_it_in_its_epoch(grace));
+        stores.on_reply(SEQ, at(7), at(8), &[mark("a", SEQ)]);
+        assert!(stores.have_it_in_its_epoch(grace));
+    }
+}

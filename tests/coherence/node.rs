@@ -49,6 +49,8 @@ pub(super) struct TrialFlight {
     pub(super) oldest_acceptable: TrialVersion,
     /// When it sent its last request to Redis: an answer to another request is not for it.
     pub(super) asked_at: Moment,
+    /// A caller joined it after it had begun.
+    pub(super) is_shared: bool,
     /// Its fence in the store, and the source's version of that moment.
     pub(super) began: Option<(StoreFence, TrialVersion)>,
     pub(super) step: FlightStep,
@@ -115,6 +117,7 @@ impl TrialNode {
         };
         if let Some(flight) = self.running.iter_mut().find(|flight| flight.has_id(at, id)) {
             flight.oldest_acceptable = flight.oldest_acceptable.max(need);
+            flight.is_shared |= flight.step != FlightStep::Waiting;
             if step != FlightStep::Waiting {
                 // The caller's deadline is close, so the flight that waited begins.
                 flight.step = step;
@@ -128,6 +131,7 @@ impl TrialNode {
             id,
             oldest_acceptable: need,
             asked_at: now,
+            is_shared: false,
             began: None,
             step,
         });

@@ -230,6 +230,10 @@ fn shown_by(guard: Guard) -> Option<Shown> {
         | Guard::D8StoresStay
         | Guard::D9Owed
         | Guard::D10Told => return None,
+        Guard::D3LogTooOld => Shown { first: 183, store: Some(true), ..shown },
+        Guard::D6MarkFirst => Shown { first: 66, store: Some(true), ..shown },
+        Guard::D7Joined => Shown { first: 637, store: Some(true), ..shown },
+        Guard::D8Stores => Shown { first: 47, store: Some(true), ..shown },
         guard if guard as u8 > Guard::R3Plan as u8 => Shown { store: Some(true), ..shown },
         _ => shown,
     })

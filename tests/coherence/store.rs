@@ -317,12 +317,13 @@ impl TrialFleet {
     pub(super) fn refuses_reading(&mut self, node: usize, flight: usize) -> bool {
         let now = self.clock(Process::Node(node));
         let of = &mut self.nodes[node];
-        let TrialFlight { key, step: FlightStep::Consulted(start, reading), .. } =
+        let TrialFlight { key, is_shared, step: FlightStep::Consulted(start, reading), .. } =
             &of.running[flight]
         else {
             return false;
         };
-        if of.replica.believed_dataset(*start, &key_name(*key), reading, now).is_some() {
+        if of.replica.believed_dataset(*start, &key_name(*key), reading, *is_shared, now).is_some()
+        {
             return false;
         }
         of.running[flight].step = FlightStep::Collecting(*start);

@@ -39,19 +39,22 @@ impl Replica {
     }
 
     /// The dataset that a flight's reading gave, if it may be handed out at `now`, a moment no
-    /// earlier than the reading came.
+    /// earlier than the reading came. `is_shared`: a caller joined the flight after it had begun,
+    /// which needed the lease.
     pub fn believed_dataset<'a>(
         &self,
         start: StartPoint,
         key: &str,
         reading: &'a StoreReading,
+        is_shared: bool,
         now: Moment,
     ) -> Option<&'a StoreDataset> {
         let dataset = reading.dataset.as_ref()?;
         let tags = &dataset.tags;
         let owes = self.store.as_ref().is_some_and(|store| store.owes(key, tags));
         let mark = reading.mark.filter(|mark| self.epoch == Some(mark.epoch)).map(|mark| mark.seq);
-        let is_current = if self.epoch.is_some() && self.may_serve(now) {
+        let has_lease = self.may_serve(now) || Guard::D7Joined.prescribes(is_shared, false);
+        let is_current = if self.epoch.is_some() && has_lease {
             let is_valid = mark.is_some_and(|mark| self.stamps.is_valid(mark, key, tags));
             Guard::D7Mark.requires(is_valid)
         } else {
@@ -71,7 +74,7 @@ impl Replica {
         reading: &StoreReading,
         now: Moment,
     ) -> Option<EntryFence> {
-        let dataset = self.believed_dataset(start, key, reading, now)?;
+        let dataset = self.believed_dataset(start, key, reading, true, now)?;
         let fence = self.fence_of_reading(start, reading)?;
         self.entry_fence(start, fence, key, &dataset.tags, now)
     }
