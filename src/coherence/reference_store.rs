@@ -1,7 +1,7 @@
 //! The reference of the store: what each call does, as a pure function on the data of one domain.
-//! The statements for PostgreSQL and MongoDB are tested against it.
+//! The statements of the drivers are tested against it.
 //!
-//! One call is one atomic step, as it is in a PostgreSQL function. What a database does in several
+//! One call is one atomic step, as it is in a database's function. What a database does in several
 //! steps can be had apart: the parts of a stamping are calls of their own, a reading has stages
 //! ([`StoreScan`]), and forgetting stamps has two halves. What the order of these prevents is part
 //! of the check.
@@ -57,8 +57,8 @@ enum ScanStage {
 impl StoreScan {
     /// The reading that a call asks for; `None`: the call is no reading.
     pub fn new(call: &StoreCall) -> Option<Self> {
-        let StoreCall::Read { place, told } = call.clone() else { return None };
         use ScanStage::{Dataset, Floor, Mark, Stamps};
+        let StoreCall::Read { place, told } = call.clone() else { return None };
         let mark_first = [Mark, Dataset, Stamps, Floor];
         let order = Guard::D6MarkFirst.prescribes(mark_first, [Dataset, Stamps, Floor, Mark]);
         let order = Guard::D6FloorLast.prescribes(order, [Mark, Dataset, Floor, Stamps]);

@@ -1,8 +1,8 @@
 //! The calls of the store and their replies, as plain data: what crosses the wire between a process
 //! and the database that is its store.
 //!
-//! [`super::ReferenceStore`] is the reference for what each call does; the drivers over PostgreSQL
-//! and MongoDB are tested against it. Everything is of one namespace and domain (D1).
+//! [`super::ReferenceStore`] is the reference for what each call does; the drivers over
+//! databases are tested against it. Everything is of one namespace and domain (D1).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -107,13 +107,13 @@ impl Scenario {
         offer(left.failovers > 0 && state.redis_replica.is_some(), CheckStep::FailOver);
         offer(left.hints > 0, CheckStep::Hint);
         offer(left.expiries > 0, CheckStep::ExpireClaim);
-        self.store_steps(state, steps);
+        Self::store_steps(state, steps);
     }
 }
 
 impl Scenario {
     /// Adds the steps of the store and of its faults.
-    fn store_steps(&self, state: &CheckState, steps: &mut Vec<CheckStep>) {
+    fn store_steps(state: &CheckState, steps: &mut Vec<CheckStep>) {
         let (store, left) = (&state.fleet.store, &state.budget);
         let mut offer = |allowed: bool, step: CheckStep| steps.extend(allowed.then_some(step));
         (0..store.scanning.len()).for_each(|scan| offer(true, CheckStep::Scan(scan)));

@@ -13,7 +13,7 @@ pub(super) struct TrialStore {
     pub(super) server: ReferenceStore,
     pub(super) life: StoreLife,
     pub(super) time: StoreTime,
-    /// A stamping takes several calls, as in MongoDB.
+    /// A stamping takes several calls.
     pub(super) splits: bool,
     /// A reading sees each of its stages at another moment.
     pub(super) scans: bool,

@@ -96,18 +96,14 @@ impl Simulation {
                 }
                 self.carry_back_nothing(process, message);
             }
-            TrialMessage::Answer { to: Process::Node(to), .. } => {
+            TrialMessage::Answer { to: Process::Node(to), .. }
+            | TrialMessage::StoreAnswer { to: Process::Node(to), .. } => {
                 if self.incarnation[*to] == token && self.fleet.nodes[*to].is_alive {
                     self.fleet.deliver(message);
                 }
             }
             TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
                 if self.subscription[*to] == token && self.fleet.nodes[*to].is_alive {
-                    self.fleet.deliver(message);
-                }
-            }
-            TrialMessage::StoreAnswer { to: Process::Node(to), .. } => {
-                if self.incarnation[*to] == token && self.fleet.nodes[*to].is_alive {
                     self.fleet.deliver(message);
                 }
             }
