@@ -6,132 +6,18 @@
 //! apart count as one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
-use super::guard_removal::GuardRemoval;
+use super::fleet::{Process, TrialFleet, TrialMessage, Violation, WriterState};
 use super::node::TrialNode;
-use super::source::{TrialSource, key_name, tags_of};
+use super::scenario::{Scenario, StepBudget, TICK};
+use super::source::{key_name, tags_of};
 use super::steps::CheckStep;
-use super::store::{TrialStore, store_id};
 use bfb::coherence::*;
-
-pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// The first promise of the protocol.
 pub(super) const FRESH: &str = "no read after an acknowledgement is older than it";
-
-/// Longer than any exploration.
-const NEVER: Duration = Duration::from_hours(1);
-
-/// One bounded world to explore.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
-pub(super) struct Scenario {
-    /// The leases of the nodes, in ticks.
-    pub(super) leases: Vec<u32>,
-    /// The plan of each node.
-    pub(super) plans: Vec<u8>,
-    pub(super) writers: usize,
-    /// The lease that the writers assume before they ask Redis, in ticks.
-    pub(super) writer_lease: u32,
-    /// The scopes that a write may invalidate.
-    pub(super) scopes: Vec<InvalidationScope>,
-    pub(super) redis: bool,
-    pub(super) claims: bool,
-    /// No node holds a dataset when the exploration begins.
-    pub(super) starts_empty: bool,
-    pub(super) drift: Duration,
-    pub(super) grace: u32,
-    pub(super) limits: LogLimits,
-    pub(super) stamps_max: usize,
-    /// The epoch is old and settled when the exploration begins.
-    pub(super) settled: bool,
-    /// A writer's request for progress is a message too, instead of one step.
-    pub(super) slow_questions: bool,
-    /// Pub/sub keeps its order, as hints need it; subscriptions come and go.
-    pub(super) ordered: bool,
-    pub(super) wire_max: usize,
-    /// Which nodes have the store.
-    pub(super) stores: Vec<bool>,
-    /// Which writers stamp it.
-    pub(super) stamping: Vec<bool>,
-    /// A stamping takes several calls.
-    pub(super) splits: bool,
-    /// A reading of the store has several stages.
-    pub(super) scans: bool,
-    /// The nodes carry entries as soon as the mark is behind, not only if they found it so.
-    pub(super) carries: bool,
-    /// What keeps the store up to date is one step, call and reply.
-    pub(super) prompt: bool,
-    /// The mark of the epoch is open when the exploration begins.
-    pub(super) opens: bool,
-    /// The scopes that were invalidated when the exploration begins, and acknowledged.
-    pub(super) before: Vec<InvalidationScope>,
-    /// A flight has ended after those, and what it wrote is on its way to the store.
-    pub(super) late_row: bool,
-    /// The script of an invalidation has run, and its reply arrived; its stamping is on its way to
-    /// the store, and the news to the sidecars.
-    pub(super) issued: bool,
-    /// Another primary has taken over since, and the old one has not noticed.
-    pub(super) failed_over: bool,
-    /// No node sends anything to Redis by itself.
-    pub(super) idle: bool,
-    /// All that is published is lost.
-    pub(super) deaf: bool,
-    pub(super) removal: GuardRemoval,
-    /// The only property to check.
-    pub(super) only: Option<&'static str>,
-    pub(super) budget: StepBudget,
-}
-
-/// How often each event may still happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct StepBudget {
-    pub(super) ticks: u8,
-    pub(super) writes: u8,
-    pub(super) flights: u8,
-    pub(super) duplicates: u8,
-    pub(super) restarts: u8,
-    pub(super) wipes: u8,
-    pub(super) flushes: u8,
-    pub(super) failovers: u8,
-    pub(super) stops: u8,
-    pub(super) stalls: u8,
-    pub(super) hints: u8,
-    pub(super) expiries: u8,
-    pub(super) reloads: u8,
-    pub(super) reboots: u8,
-    pub(super) store_returns: u8,
-    pub(super) trims: u8,
-    pub(super) poisons: u8,
-    /// Flights that go on without the store, which does not answer.
-    pub(super) give_ups: u8,
-}
-
-/// A budget without any event.
-pub(super) const NO_STEPS: StepBudget = StepBudget {
-    ticks: 0,
-    writes: 0,
-    flights: 0,
-    duplicates: 0,
-    restarts: 0,
-    wipes: 0,
-    flushes: 0,
-    failovers: 0,
-    stops: 0,
-    stalls: 0,
-    hints: 0,
-    expiries: 0,
-    reloads: 0,
-    reboots: 0,
-    store_returns: 0,
-    trims: 0,
-    poisons: 0,
-    give_ups: 0,
-};
 
 /// The state of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -146,153 +32,6 @@ pub(super) struct CheckState {
     /// The ticks for which the deposed primary goes on answering.
     pub(super) deposed_for: u32,
     pub(super) budget: StepBudget,
-}
-
-impl Scenario {
-    /// Nodes with memory alone and the shortest lease, one writer, no faults.
-    pub(super) fn new(nodes: usize, left: StepBudget) -> Self {
-        Self {
-            leases: vec![1; nodes],
-            plans: vec![0; nodes],
-            writers: 1,
-            writer_lease: 1,
-            scopes: vec![InvalidationScope::Key(key_name(0))],
-            redis: false,
-            claims: false,
-            starts_empty: false,
-            drift: Duration::ZERO,
-            grace: 0,
-            limits: LogLimits { entries_max: 4, stamps_max: 4 },
-            stamps_max: 4,
-            settled: true,
-            slow_questions: false,
-            ordered: false,
-            wire_max: 8,
-            stores: vec![false; nodes],
-            stamping: Vec::new(),
-            splits: false,
-            scans: false,
-            carries: false,
-            prompt: false,
-            opens: true,
-            before: Vec::new(),
-            late_row: false,
-            issued: false,
-            failed_over: false,
-            idle: false,
-            deaf: false,
-            removal: GuardRemoval::default(),
-            only: None,
-            budget: left,
-        }
-    }
-
-    /// The same with a store, which everybody has.
-    pub(super) fn with_store(self) -> Self {
-        let (stores, stamping) = (vec![true; self.leases.len()], vec![true; self.writers]);
-        Self { stores, stamping, ..self }
-    }
-
-    pub(super) fn node(&self, index: usize, name: u8) -> TrialNode {
-        let name = MemberName(key_name(name));
-        let config = ReplicaConfig {
-            drift_margin: self.drift,
-            failover_grace: self.grace * TICK,
-            heartbeat_interval: TICK,
-            retry_interval: TICK,
-            heartbeat_spacing: Duration::ZERO,
-            gap_patience: Duration::ZERO,
-            stamps_max: self.stamps_max,
-            early_entries_max: 2,
-            store: self.stores[index].then(store_id),
-            store_patience: if self.carries { Duration::ZERO } else { NEVER },
-            ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
-        };
-        TrialNode {
-            replica: Replica::new(config),
-            name,
-            plan: self.plans[index],
-            memory: [].into(),
-            flights: [].into(),
-            running: Vec::new(),
-            newest_applied: [].into(),
-            is_alive: true,
-            has_redis: self.redis,
-            has_claims: self.claims,
-            is_urgent: false,
-            has_store: self.stores[index],
-        }
-    }
-
-    /// All nodes have joined, and hold a lease and a dataset.
-    fn start(&self) -> CheckState {
-        let writer = |writer: usize| TrialWriter {
-            state: WriterState::Idle,
-            epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
-            scopes: [].into(),
-            has_store: self.stamping.get(writer).is_some_and(|stamps| *stamps),
-        };
-        let node = |index| self.node(index, u8::try_from(index).unwrap());
-        let fleet = TrialFleet {
-            clocks: vec![TICK; self.leases.len() + self.writers],
-            source: TrialSource::new(1),
-            nodes: (0..self.leases.len()).map(node).collect(),
-            writers: (0..self.writers).map(writer).collect(),
-            server: ReferenceServer::new(self.limits),
-            life: ServerLife(0),
-            deposed: None,
-            next_epoch: 1,
-            store: TrialStore {
-                splits: self.splits,
-                scans: self.scans,
-                prompt: self.prompt,
-                ..TrialStore::new()
-            },
-            outgoing: Vec::new(),
-            violation: None,
-        };
-        let mut state = CheckState {
-            fleet,
-            wire: Vec::new(),
-            subscriptions: vec![None; self.leases.len()],
-            redis_replica: None,
-            deposed_for: 0,
-            budget: self.budget,
-        };
-        let rounds =
-            if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
-        for round in 0..rounds {
-            if round > 0 {
-                state.advance(None);
-            }
-            state.settle_down();
-        }
-        // The mark of the epoch is opened.
-        for node in state.fleet.nodes.iter_mut().filter(|_| self.opens) {
-            node.replica.on_store_found_behind();
-        }
-        state.settle_down();
-        state.seed(self);
-        state.fleet.store.copy = Some(state.fleet.store.server.clone());
-        for scope in &self.before {
-            state.fleet.write(0, 0, [scope.clone()].into());
-            state.settle_down();
-            state.fleet.ask_progress(0);
-            state.settle_down();
-        }
-        state.seed(self);
-        if self.late_row {
-            state.leave_late_row();
-        }
-        if self.issued {
-            state.redis_replica = Some(state.fleet.server.clone());
-            state.leave_issued(&self.scopes[0]);
-        }
-        if self.failed_over {
-            state.fail_over(self);
-        }
-        state
-    }
 }
 
 impl CheckState {
@@ -319,46 +58,7 @@ impl CheckState {
         self.wire.append(&mut self.fleet.outgoing);
     }
 
-    /// Every node holds a dataset.
-    fn seed(&mut self, scenario: &Scenario) {
-        for node in (0..self.fleet.nodes.len()).filter(|_| !scenario.starts_empty) {
-            self.fleet.read(node, 0);
-            self.settle_down();
-        }
-    }
-
-    /// A flight ends, and its row is on the way.
-    fn leave_late_row(&mut self) {
-        self.fleet.read(0, 0);
-        self.settle_but(|message| {
-            matches!(message, TrialMessage::StoreRequest { call: StoreCall::Write { .. }, .. })
-        });
-        self.fleet.nodes[0].memory.clear();
-    }
-
-    /// The script of an invalidation has run, and its reply has arrived.
-    fn leave_issued(&mut self, scope: &InvalidationScope) {
-        self.fleet.write(0, 0, [scope.clone()].into());
-        self.settle_but(|message| {
-            matches!(message, TrialMessage::Published { .. } | TrialMessage::StoreRequest { .. })
-        });
-    }
-
-    /// Delivers everything but some messages, which stay under way.
-    fn settle_but(&mut self, stays: impl Fn(&TrialMessage) -> bool) {
-        for _ in 0..8 {
-            for message in std::mem::take(&mut self.fleet.outgoing) {
-                if stays(&message) {
-                    self.wire.push(message);
-                } else {
-                    self.fleet.deliver(message);
-                }
-            }
-            (0..self.fleet.nodes.len()).for_each(|node| self.end_collected_flights(node));
-        }
-    }
-
-    fn end_collected_flights(&mut self, node: usize) {
+    pub(super) fn end_collected_flights(&mut self, node: usize) {
         for flight in (0..self.fleet.nodes[node].running.len()).rev() {
             self.fleet.collect(node, flight);
             if self.fleet.nodes[node].running[flight].is_done() {

@@ -295,7 +295,8 @@ impl TrialFleet {
         matches!(reading, ReadOutcome::Served(_))
     }
 
-    /// Sends the request to Redis or to the store of a flight that has just begun, or come to its next step.
+    /// Sends the request to Redis or to the store of a flight that has just begun, or come to its
+    /// next step.
     pub(super) fn ask_tier(&mut self, node: usize, flight: usize) {
         self.nodes[node].running[flight].asked_at = self.clock(Process::Node(node));
         let TrialFlight { key, plan, id, ref step, .. } = self.nodes[node].running[flight];

@@ -12,6 +12,7 @@
     reason = "a setup that fails should stop there, and the counts are part of the result"
 )]
 
+mod beginning;
 mod check;
 mod fault_profile;
 mod fleet;
@@ -23,6 +24,7 @@ mod removed_guards;
 mod removed_store_guards;
 #[cfg(not(feature = "removable-guards"))]
 mod runs;
+mod scenario;
 #[cfg(not(feature = "removable-guards"))]
 mod scenarios;
 mod simulation;

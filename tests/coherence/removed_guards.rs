@@ -3,8 +3,9 @@
 
 use std::time::Instant;
 
-use super::check::{NO_STEPS, Scenario, StepBudget, explore};
+use super::check::explore;
 use super::guard_removal::GuardRemoval;
+use super::scenario::{NO_STEPS, Scenario, StepBudget};
 use super::simulation::{RunSize, Simulation};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
@@ -230,6 +231,7 @@ fn shown_by(guard: Guard) -> Option<Shown> {
         | Guard::D8StoresStay
         | Guard::D9Owed
         | Guard::D10Told => return None,
+        Guard::D3Compare => Shown { first: 8, store: Some(true), ..shown },
         Guard::D3LogTooOld => Shown { first: 183, store: Some(true), ..shown },
         Guard::D6MarkFirst => Shown { first: 66, store: Some(true), ..shown },
         Guard::D7Joined => Shown { first: 637, store: Some(true), ..shown },

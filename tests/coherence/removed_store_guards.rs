@@ -1,8 +1,9 @@
 //! Each guard of the store is there for a reason: without it the exhaustive check finds a way to
 //! break a promise.
 
-use super::check::{FRESH, NO_STEPS, Scenario, StepBudget};
+use super::check::FRESH;
 use super::removed_guards::needs;
+use super::scenario::{NO_STEPS, Scenario, StepBudget};
 use super::source::key_name;
 use bfb::coherence::*;
 

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::check::{NO_STEPS, Scenario, StepBudget, TICK, explore};
+use super::check::explore;
+use super::scenario::{NO_STEPS, Scenario, StepBudget, TICK};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
 

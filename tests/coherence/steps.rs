@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::check::{CheckState, Scenario};
+use super::check::CheckState;
 use super::fleet::{Process, TrialMessage, WriterState};
 use super::node::{FlightStep, TrialNode};
+use super::scenario::Scenario;
 use bfb::coherence::*;
 
 /// One step of an exploration.

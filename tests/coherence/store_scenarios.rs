@@ -1,6 +1,6 @@
 //! The scenarios with a store in which every promise holds, in every order of events.
 
-use super::check::{NO_STEPS, Scenario, StepBudget};
+use super::scenario::{NO_STEPS, Scenario, StepBudget};
 use super::scenarios::{WRITE, holds};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;

@@ -160,7 +160,7 @@ impl Replica {
         self.change_store(|store| store.has_gone_back = true);
     }
 
-    /// A flight could not use what it read, because the mark was behind: whoever finds that carries.
+    /// A flight could not use what it read, because the mark was behind: who finds that carries.
     pub fn on_store_found_behind(&mut self) {
         let is_behind = self.is_store_behind();
         self.change_store(|store| store.is_carry_due |= is_behind);
@@ -287,7 +287,7 @@ impl Replica {
         store.mark.is_none_or(|mark| mark < applied.seq)
     }
 
-    /// The epoch that is followed, with the highest mark of it that Redis was told, or that was seen
+    /// The epoch that is followed, with the highest mark of it that Redis was told or that was seen
     /// here.
     fn told(&self) -> Option<Fence> {
         let (store, applied) = (self.store.as_ref()?, self.applied()?);
