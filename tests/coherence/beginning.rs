@@ -73,6 +73,9 @@ impl Scenario {
             state.redis_replica = Some(state.fleet.server.clone());
             state.leave_issued(&self.scopes[0]);
         }
+        if self.restarted {
+            state.restart_first(self);
+        }
         if self.failed_over {
             state.fail_over(self);
         }
@@ -104,6 +107,17 @@ impl CheckState {
         self.settle_but(|message| {
             matches!(message, TrialMessage::Published { .. } | TrialMessage::StoreRequest { .. })
         });
+    }
+
+    /// The first node hears the news and reports it, and then another process takes its place.
+    fn restart_first(&mut self, scenario: &Scenario) {
+        let is_for_store =
+            |message: &TrialMessage| matches!(message, TrialMessage::StoreRequest { .. });
+        self.fleet.outgoing.append(&mut self.wire);
+        self.settle_but(is_for_store);
+        self.fleet.nodes[0] = scenario.node(0, 200);
+        self.fleet.handle_event(0, ReplicaEvent::Tick);
+        self.settle_but(is_for_store);
     }
 
     /// Delivers everything but some messages, which stay under way.

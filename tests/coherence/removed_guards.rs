@@ -226,16 +226,16 @@ fn shown_by(guard: Guard) -> Option<Shown> {
         | Guard::D5TieBreak
         | Guard::D5NoRow
         | Guard::D6FloorLast
+        | Guard::D7Joined
         | Guard::D8OwnEpoch
         | Guard::D8Grace
         | Guard::D8StoresStay
         | Guard::D9Owed
         | Guard::D10Told => return None,
-        Guard::D3Compare => Shown { first: 8, store: Some(true), ..shown },
+        Guard::D3Compare => Shown { first: 61, store: Some(true), ..shown },
         Guard::D3LogTooOld => Shown { first: 183, store: Some(true), ..shown },
         Guard::D6MarkFirst => Shown { first: 66, store: Some(true), ..shown },
-        Guard::D7Joined => Shown { first: 637, store: Some(true), ..shown },
-        Guard::D8Stores => Shown { first: 47, store: Some(true), ..shown },
+        Guard::D8Stores | Guard::D9AskedSince => Shown { first: 62, store: Some(true), ..shown },
         guard if guard as u8 > Guard::R3Plan as u8 => Shown { store: Some(true), ..shown },
         _ => shown,
     })

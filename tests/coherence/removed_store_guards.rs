@@ -117,6 +117,12 @@ fn without_the_mark_memory_keeps_what_the_store_was_not_stamped_for() {
 }
 
 #[test]
+fn who_joined_under_the_lease_is_answered_as_under_the_lease() {
+    let left = StepBudget { writes: 0, ..ONE };
+    needs(Guard::D7Joined, Scenario { issued: true, restarted: true, ..alone(left) });
+}
+
+#[test]
 fn without_the_lease_too_nothing_is_handed_out_that_an_applied_entry_names() {
     needs(Guard::D7OwnEntries, alone(ONE));
 }

@@ -62,6 +62,8 @@ pub(super) struct Scenario {
     /// The script of an invalidation has run, and its reply arrived; its stamping is on its way to
     /// the store, and the news to the sidecars.
     pub(super) issued: bool,
+    /// The first node has applied and reported it, and was restarted.
+    pub(super) restarted: bool,
     /// Another primary has taken over since, and the old one has not noticed.
     pub(super) failed_over: bool,
     /// No node sends anything to Redis by itself.
@@ -150,6 +152,7 @@ impl Scenario {
             before: Vec::new(),
             late_row: false,
             issued: false,
+            restarted: false,
             failed_over: false,
             idle: false,
             deaf: false,

@@ -279,7 +279,7 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        let Some(Reverse((time, _, event))) = self.queue.pop() else { return };
+        let Some(Reverse((time, ordinal, event))) = self.queue.pop() else { return };
         self.now = time;
         self.fleet.store.time = StoreTime(time + 1);
         for (clock, rate) in self.fleet.clocks.iter_mut().zip(&self.rates) {
@@ -291,8 +291,9 @@ impl Simulation {
         if let Some(who) = Self::affected_process(&event) {
             let index = self.index(who);
             if self.paused_until[index] > time {
+                // Under its old number: a pause that grows longer keeps the order.
                 let wake = self.paused_until[index];
-                return self.at(wake, event);
+                return self.queue.push(Reverse((wake, ordinal, event)));
             }
         }
         self.handle_event(event);
