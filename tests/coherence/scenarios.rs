@@ -12,9 +12,14 @@ fn states_max(usual: usize) -> usize {
     std::env::var("BFB_CHECK_STATES").ok().and_then(|states| states.parse().ok()).unwrap_or(usual)
 }
 
-pub(super) fn holds(name: &str, scenario: Scenario) {
+fn holds(name: &str, scenario: Scenario) {
+    holds_within(name, scenario, 50_000);
+}
+
+/// The same within a `usual` number of states.
+pub(super) fn holds_within(name: &str, scenario: Scenario, usual: usize) {
     let started = Instant::now();
-    let found = explore(scenario, states_max(50_000));
+    let found = explore(scenario, states_max(usual));
     let all = if found.complete { "all" } else { "the first" };
     println!(
         "{name}: {all} {} states to depth {}, {:?}",

@@ -1,11 +1,15 @@
 //! The scenarios with a store in which every promise holds, in every order of events.
 
 use super::scenario::{NO_STEPS, Scenario, StepBudget};
-use super::scenarios::{WRITE, holds};
+use super::scenarios::{WRITE, holds_within};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
 
 const ONE: StepBudget = StepBudget { ticks: 1, ..WRITE };
+
+fn holds(name: &str, scenario: Scenario) {
+    holds_within(name, scenario, 25_000);
+}
 
 fn alone(left: StepBudget) -> Scenario {
     Scenario { prompt: true, ..Scenario::new(1, left).with_store() }
