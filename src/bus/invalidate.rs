@@ -151,6 +151,7 @@ fn issue_standalone(
         longest_lease: Duration::ZERO,
         settled: true,
         registered_members: 1,
+        stores: Vec::new(),
     };
     Ok(SentInvalidation { issued, answered_at: clock::now() })
 }
@@ -193,7 +194,11 @@ async fn wait_acknowledged(
             // A call that is made after the lease has passed names the silent members, and removes
             // them.
             InvalidationState::Lapsed(silent) if after_lease => return Ok(silent),
-            InvalidationState::Waiting(_) if now >= deadline && asks_about_all => {
+            InvalidationState::Waiting(_)
+            | InvalidationState::Unstamped(_)
+            | InvalidationState::Over
+                if now >= deadline && asks_about_all =>
+            {
                 return Err(NotAcknowledged {
                     token: sent.token(),
                     sidecars: sent.sidecars(),
@@ -201,7 +206,9 @@ async fn wait_acknowledged(
                 });
             }
             InvalidationState::Waiting(until) => until,
-            InvalidationState::Lapsed(_) => now,
+            InvalidationState::Lapsed(_)
+            | InvalidationState::Unstamped(_)
+            | InvalidationState::Over => now,
         };
         let rest = until.min(deadline).since(now);
         let registrations = u32::try_from(registrations_to_check).unwrap_or(u32::MAX);

@@ -77,16 +77,20 @@ fn parse_fields(mut fields: ReplyFields) -> Option<ScriptReply> {
             log_end: fields.fence()?,
             longest_lease: fields.millis()?,
             settled: fields.flag()?,
+            store_mark: None,
         }),
         "issued" => ScriptReply::Issued(IssuedInvalidation {
             token: fields.fence()?,
             longest_lease: fields.millis()?,
             settled: fields.flag()?,
             registered_members: usize::try_from(fields.number()?).ok()?,
+            stores: Vec::new(),
         }),
-        "progress" => {
-            ScriptReply::Progress { settled: fields.flag()?, laggards: parse_names(fields)? }
-        }
+        "progress" => ScriptReply::Progress {
+            settled: fields.flag()?,
+            laggards: parse_names(fields)?,
+            stores: Vec::new(),
+        },
         "too-old" => ScriptReply::LogTruncated(fields.fence()?),
         "log" => ScriptReply::Log { epoch: fields.epoch()?, entries: fields.all(parse_entry)? },
         "miss" => ScriptReply::Miss,

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::protocol::{DatasetPlace, Epoch, Fence, InvalidationScope, LogEntry, MemberName};
+use super::protocol::{DatasetPlace, Epoch, Fence, InvalidationScope, LogEntry, MemberName, Seq};
+use super::store_calls::{StoreId, StoreMark};
 
 /// One script call.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +108,17 @@ pub struct Heartbeat {
     pub applied: Option<Fence>,
     /// Marks the epoch of `applied` as settled: the sidecar has known it for a whole lease.
     pub marks_settled: bool,
+    /// The sidecar's store, if it has one.
+    pub store: Option<StoreReport>,
+}
+
+/// The report of a sidecar about its store.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreReport {
+    /// The store.
+    pub id: StoreId,
+    /// The highest mark that the sidecar saw there, of the epoch that it follows.
+    pub mark: Option<Fence>,
 }
 
 /// A dataset as Redis keeps it.
@@ -138,6 +150,8 @@ pub enum ScriptReply {
         /// The members that have not reported it, with those that this call removes. If the call
         /// named a laggard, it may be the only one here.
         laggards: Vec<MemberName>,
+        /// The stores of the registry.
+        stores: Vec<StoreMark>,
     },
     /// Entries in order, from the next after the requested place on. Empty: the place is the log's
     /// end.
@@ -170,10 +184,12 @@ pub struct HeartbeatReply {
     pub longest_lease: Duration,
     /// The epoch is settled.
     pub settled: bool,
+    /// The highest mark that Redis was told of the sender's store.
+    pub store_mark: Option<Seq>,
 }
 
 /// The reply to an invalidation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IssuedInvalidation {
     /// Its place in the log: its token.
     pub token: Fence,
@@ -183,6 +199,8 @@ pub struct IssuedInvalidation {
     pub settled: bool,
     /// How many members were registered.
     pub registered_members: usize,
+    /// The stores of the registry.
+    pub stores: Vec<StoreMark>,
 }
 
 /// A dataset from Redis that was valid at one moment.

@@ -35,6 +35,11 @@ impl EpochAge {
         }
     }
 
+    /// The time that a deposed primary may go on answering.
+    pub(super) const fn grace(&self) -> Duration {
+        self.grace
+    }
+
     /// The longest lease that was received, plus the time that a deposed primary may go on
     /// answering.
     pub(super) const fn whole_lease(&self) -> Duration {

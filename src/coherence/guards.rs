@@ -59,6 +59,61 @@ pub enum Guard {
     H1HintBound,
     /// Redis keeps datasets by plan as well as by key.
     R3Plan,
+    /// A stamping of the store has a number of its own, taken once it is known what to stamp.
+    D2OwnNumber,
+    /// The mark moves once the stamps are there.
+    D2StampsThenMark,
+    /// Stamps are forgotten only once the floor has risen to them.
+    D2FloorFirst,
+    /// A mark moves only from where it stands.
+    D3Compare,
+    /// The mark of an epoch opens at 0.
+    D3OpensAtZero,
+    /// Where the log no longer reaches back to the mark, all is stamped.
+    D3LogTooOld,
+    /// A name that no dataset can have is passed over.
+    D3PassesOver,
+    /// The fence of a dataset in the store is from before its sources were read.
+    D4FenceBefore,
+    /// A row is not replaced by what began earlier.
+    D5Later,
+    /// ... where the numbers are equal, by the database's time.
+    D5TieBreak,
+    /// What no flight can have written is replaced.
+    D5NoRow,
+    /// A dataset is believed only without a higher stamp of its key and tags.
+    D6Stamps,
+    /// ... and from the floor on.
+    D6Floor,
+    /// A reading in several stages sees the mark first.
+    D6MarkFirst,
+    /// ... and the floor last.
+    D6FloorLast,
+    /// While the lease holds, what the store gave is as new as the mark that was read with it, and
+    /// no newer.
+    D7Mark,
+    /// ... also for a flight that a caller joined while the lease held.
+    D7Joined,
+    /// Without the lease, too, no entry that was applied above the mark may name it.
+    D7OwnEntries,
+    /// An invalidation is acknowledged only once every store of the registry has its stamps.
+    D8Stores,
+    /// ... and once Redis has answered in the invalidation's own epoch after that.
+    D8OwnEpoch,
+    /// ... a deposed primary of Redis aside, which may answer for the grace.
+    D8Grace,
+    /// A store stays in the registry for as long as the epoch.
+    D8StoresStay,
+    /// What was applied and not seen stamped is owed beyond its epoch.
+    D9Owed,
+    /// What was read before the epoch changed, or before a debt was paid, is not handed out.
+    D9AskedSince,
+    /// Another life of the store is another one.
+    D10Life,
+    /// ... in which no row of before is believed, whatever its number.
+    D10Era,
+    /// A mark below what Redis was told shows that the store has gone back.
+    D10Told,
 }
 
 /// In the product every guard enforces its rule.
@@ -109,12 +164,12 @@ impl Guard {
 #[cfg(feature = "removable-guards")]
 pub mod removable {
     use std::cell::Cell;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::Guard;
 
     /// A bit for each guard that was removed from the process.
-    static REMOVED_FROM_PROCESS: AtomicU32 = AtomicU32::new(0);
+    static REMOVED_FROM_PROCESS: AtomicU64 = AtomicU64::new(0);
 
     thread_local! {
         /// The guard that was removed from this thread.
@@ -123,7 +178,7 @@ pub mod removable {
 
     impl Guard {
         /// Every guard.
-        pub const ALL: [Self; 24] = [
+        pub const ALL: [Self; 51] = [
             Self::S5Fence,
             Self::R3WriteFence,
             Self::R3ReadStamp,
@@ -148,6 +203,33 @@ pub mod removable {
             Self::R3Floor,
             Self::H1HintBound,
             Self::R3Plan,
+            Self::D2OwnNumber,
+            Self::D2StampsThenMark,
+            Self::D2FloorFirst,
+            Self::D3Compare,
+            Self::D3OpensAtZero,
+            Self::D3LogTooOld,
+            Self::D3PassesOver,
+            Self::D4FenceBefore,
+            Self::D5Later,
+            Self::D5TieBreak,
+            Self::D5NoRow,
+            Self::D6Stamps,
+            Self::D6Floor,
+            Self::D6MarkFirst,
+            Self::D6FloorLast,
+            Self::D7Mark,
+            Self::D7Joined,
+            Self::D7OwnEntries,
+            Self::D8Stores,
+            Self::D8OwnEpoch,
+            Self::D8Grace,
+            Self::D8StoresStay,
+            Self::D9Owed,
+            Self::D9AskedSince,
+            Self::D10Life,
+            Self::D10Era,
+            Self::D10Told,
         ];
 
         pub(super) fn is_removed(self) -> bool {
@@ -155,8 +237,8 @@ pub mod removable {
                 || REMOVED_FROM_PROCESS.load(Ordering::Relaxed) & self.bit() != 0
         }
 
-        const fn bit(self) -> u32 {
-            1 << self as u32
+        const fn bit(self) -> u64 {
+            1 << self as u64
         }
     }
 

@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::calls::{IssuedInvalidation, ScriptCall, ScriptReply};
 use super::epoch_age::EpochAge;
 use super::guards::Guard;
-use super::protocol::{Fence, LEASE_MAX, MemberName, Moment};
+use super::protocol::{Fence, InvalidationScope, LEASE_MAX, MemberName, Moment};
+use super::store_calls::{MarkMove, Stamping, StoreId, stampable_scopes};
+use super::store_progress::StoreProgress;
 
 /// An invalidation that is in the log.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -23,6 +25,7 @@ pub struct Invalidation {
     is_epoch_over: bool,
     have_all_reported: bool,
     laggards: Vec<MemberName>,
+    stores: StoreProgress,
 }
 
 /// The state of an invalidation.
@@ -35,6 +38,12 @@ pub enum InvalidationState {
     Lapsed(Vec<MemberName>),
     /// Not acknowledged yet; at that moment the lease will have passed.
     Waiting(Moment),
+    /// Not acknowledged yet, only because these stores are not known to have it; none: because
+    /// Redis has not answered since they have.
+    Unstamped(Vec<StoreId>),
+    /// The epoch ended before it was known that every store has it: issue it again, in the epoch
+    /// that has begun.
+    Over,
 }
 
 impl Invalidation {
@@ -54,7 +63,27 @@ impl Invalidation {
             is_epoch_over: false,
             have_all_reported: false,
             laggards: Vec::new(),
+            stores: StoreProgress::new(issued),
         }
+    }
+
+    /// The same where the invalidator has a store of its own, which it stamps.
+    #[must_use]
+    pub fn with_store(mut self, id: StoreId) -> Self {
+        self.stores.add_own(id);
+        self
+    }
+
+    /// The stamping of the invalidator's own store.
+    pub fn stamping(&self, scopes: &[InvalidationScope]) -> Stamping {
+        let Fence { epoch, seq } = self.token;
+        let mark_move = Some(MarkMove { epoch, from: seq.saturating_sub(1), to: seq });
+        Stamping { scopes: stampable_scopes(scopes), mark_move, told: None }
+    }
+
+    /// The invalidator's own store has the stamps, durably: its reply arrived at `now`.
+    pub fn on_stamped(&mut self, now: Moment) {
+        self.stores.on_stamped(now);
     }
 
     /// The token of the invalidation: its place in the log.
@@ -85,10 +114,16 @@ impl Invalidation {
         ScriptCall::Progress { token: self.token, lease_has_passed, marks_settled, laggard }
     }
 
-    /// Takes Redis's reply. A call that failed changes nothing.
+    /// Takes Redis's reply, where no store is. A call that failed changes nothing.
     pub fn on_reply(&mut self, reply: &ScriptReply) {
+        self.on_reply_to(self.answered_at, self.answered_at, reply);
+    }
+
+    /// Takes Redis's reply, which arrived by `now`, to a call that was sent at `sent`, or later.
+    pub fn on_reply_to(&mut self, sent: Moment, now: Moment, reply: &ScriptReply) {
         match reply {
-            ScriptReply::Progress { settled, laggards } => {
+            ScriptReply::Progress { settled, laggards, stores } => {
+                self.stores.on_reply(self.token.seq, sent, now, stores);
                 self.settled |= settled;
                 self.have_all_reported |= laggards.is_empty();
                 self.laggards.clone_from(laggards);
@@ -100,14 +135,26 @@ impl Invalidation {
 
     /// The state at `now`.
     pub fn state_at(&self, epoch_age: &EpochAge, now: Moment) -> InvalidationState {
+        let is_stamped = self.stores.have_it_in_its_epoch(epoch_age.grace());
+        if self.is_epoch_over && !is_stamped {
+            return InvalidationState::Over;
+        }
         let is_registry_trusted = !self.is_epoch_over && self.trusts_registry(epoch_age, now);
-        if self.have_all_reported && is_registry_trusted {
+        let is_reported = self.have_all_reported && is_registry_trusted;
+        if !is_stamped && (is_reported || self.has_lease_passed(epoch_age, now)) {
+            InvalidationState::Unstamped(self.stores.missing())
+        } else if is_reported {
             InvalidationState::Reported
         } else if self.has_lease_passed(epoch_age, now) {
             InvalidationState::Lapsed(self.laggards.clone())
         } else {
             InvalidationState::Waiting(self.answered_at.after(self.lease_to_wait(epoch_age, now)))
         }
+    }
+
+    /// The stores that are not known to have it.
+    pub fn missing_stores(&self) -> Vec<StoreId> {
+        self.stores.missing()
     }
 
     /// The members that had not reported by the last reply; only one of them, unless the call asked
@@ -149,6 +196,7 @@ mod tests {
             longest_lease: 2 * LEASE,
             settled,
             registered_members: 1,
+            stores: Vec::new(),
         };
         (Invalidation::new(&issued, &mut epoch_age, Moment::default()), epoch_age)
     }
@@ -157,6 +205,7 @@ mod tests {
         ScriptReply::Progress {
             settled: false,
             laggards: laggards.iter().map(|&name| MemberName(name.into())).collect(),
+            stores: Vec::new(),
         }
     }
 

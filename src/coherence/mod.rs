@@ -14,6 +14,10 @@
 //! | [`Invalidation`] | when an invalidation is acknowledged | the invalidator |
 //! | [`EpochAge`] | how long a process has known the epoch | [`Replica`], and the invalidator |
 //! | [`ReferenceServer`] | what each script does in Redis, as a reference | tests |
+//! | [`ReferenceStore`] | what each call of the store does, as a reference | tests |
+//!
+//! A sidecar's own part of the store is in its [`Replica`], an invalidator's in its
+//! [`Invalidation`].
 //!
 //! # The rules
 //!
@@ -87,6 +91,49 @@
 //!   and no message was missed since (an entry of another epoch counts as missed). Otherwise there
 //!   is no bound, and the script always invalidates.
 //!
+//! **The store** ([`ReferenceStore`]) outlives Redis, pods and sources. It has a sequence of its
+//! own, which goes on for as long as the database lives.
+//!
+//! - D1. Everything is of one namespace and domain: a log record (life, era, protocol, `seq`,
+//!   floor, a mark an epoch of Redis), stamps, datasets.
+//! - D2. A stamping ([`Stamping`]) knows what it stamps, *then* takes the next number, *then*
+//!   stamps by maximum, *then* moves a mark. `all` raises the floor to its number. Stamps are
+//!   forgotten only once the floor has risen to them.
+//! - D3. A mark at *b* says that all entries of that epoch up to *b* are stamped, or below the
+//!   floor. It opens at 0, and moves only from where it stands, by one who knows all entries
+//!   between: its own applied ones if it followed the log since, else those that it reads there.
+//!   Where the log no longer reaches back, all is stamped. A name that no dataset can have is
+//!   passed over ([`stampable_scopes`]), and more names than the bound mean all.
+//! - D4. A flight's fence ([`StoreFence`]) was read in the store before the flight's sources were
+//!   read; without one, nothing is stored there.
+//! - D5. A write replaces what did not begin later: by `seq`, then by the database's time. What no
+//!   flight of this era can have written (beyond the store's `seq` or its time, or of another era)
+//!   is no row, and is replaced.
+//! - D6. A dataset is believed if it is of this era, floor ≤ its `seq` ≤ the store's, and no stamp
+//!   of its key or tags is higher: in one snapshot, or in the order mark, dataset, stamps, floor.
+//! - D7. While its lease holds, a sidecar takes what the store gave as of (epoch, mark), read with
+//!   it, and no newer ([`Replica::believed_dataset`]): it is handed out, kept in memory
+//!   ([`Replica::may_store_believed`]) and passed to Redis ([`Replica::fence_of_reading`]) only if
+//!   it is valid from there on by the sidecar's own stamps. No mark yet: a miss, and the carry is
+//!   due. Without the lease it is handed out if no entry that was applied here above the mark names
+//!   it, and kept nowhere; but a flight that a caller joined, which needed the lease, is judged as
+//!   with it.
+//! - D8. An invalidation is acknowledged by A1 or A2 only once every store that the registry names,
+//!   and the invalidator's own, has it, *and* Redis has answered in its epoch a call that was sent
+//!   after that; where a deposed primary may answer for the grace: after that and the grace. If the
+//!   epoch is over before, the invalidation is issued again ([`InvalidationState::Over`]).
+//!   Heartbeats name the sidecar's store and its mark; Redis keeps the highest of each, for as long
+//!   as the epoch.
+//! - D9. What was applied and not seen stamped is owed when the epoch ends: it is stamped, and what
+//!   it names is not handed out until then. Too much of it: all. A reading that was asked for
+//!   before the epoch changed, or before a debt was paid, is not handed out.
+//! - D10. Where the store has gone back, the next stamping begins an era under a random name that
+//!   its caller brought, and nothing of before is believed; until then every other call answers
+//!   [`StoreReply::OtherLife`]. It has gone back if the database is in another life than the log
+//!   record says, or if a mark is below what Redis was told or the caller has seen.
+//! - D11. Whoever has the store does D2, D3, D8 and D9, whatever its domain file says of its own
+//!   datasets: nothing here depends on it.
+//!
 //! # Why no read after an acknowledgement is older than it
 //!
 //! Let an invalidation have `seq` *k* in epoch *E*; *t* is when its script ran, and *T* ≥ *t* when
@@ -118,10 +165,30 @@
 //!    - *In an epoch after E*: memory was emptied on entering it (S2), after *t*, and the flights
 //!      that ran then were outdated with it (S5, S6).
 //!
+//! With a store there is a fourth place. Every store has the stamp of *k* from *s* on, *s* ≤ *T*
+//! (D8).
+//!
+//! 4. *The store* was asked after *T* by a flight that began after the request came. It believes
+//!    only what began after the stamp's number was taken (D4, D6), and so after *t*; if it has gone
+//!    back since, only what began after that (D10).
+//! 5. *What memory, Redis or a joined flight has from the store* was read there perhaps before *s*.
+//!    Under which epoch?
+//!    - *In E*: it is as new as the mark that was read with it (D7). If that is *k* or more, the
+//!      stamps up to *k* were there (D2, D3), and step 4 holds. If it is less, the dataset carries
+//!      a fence below *k*, and steps 2 and 3 hold for it as for one that was collected then. A
+//!      flight is judged once more when it ends, so that a caller who joined it after *k* was
+//!      applied gets nothing that *k* names.
+//!    - *In an epoch before E*: as in steps 2 and 3.
+//!    - *In an epoch after E*: Redis answered in *E* after *s*, so that epoch began after *s*; what
+//!      was read in the store under it was read with the stamp. A deposed primary that answered had
+//!      the grace for it, and the call was sent later than *s* by as much.
+//!
 //! Nothing stale is written, by the same steps: into memory by S5 (a store needs the lease, so step
 //! 3 holds for it as for a read), into Redis by R3, whenever the write arrives.
 //!
-//! Every invalidation is acknowledged in the end, because A2 needs only the invalidator's clock.
+//! Every invalidation is acknowledged in the end, because A2 needs only the invalidator's clock;
+//! with a store once that answers, and Redis after it, since whoever applied an entry carries it
+//! (D3), and what is over is issued again.
 //!
 //! # What it assumes
 //!
@@ -134,6 +201,16 @@
 //! - No virtual machine goes back to a snapshot; nobody writes into the keys by hand. In a fleet
 //!   whose leases differ, an invalidator that never received the longest lease may not be the first
 //!   to meet a new epoch.
+//! - What the store reported as stamped is durable in its life. A life ends where it may not be,
+//!   and no two lives of a database look the same. A restored database that looks as before (a disk
+//!   snapshot on the same timeline) is noticed by those who know an epoch from before, and only by
+//!   them: who reads it first without Redis may be given what an acknowledged invalidation
+//!   outdated.
+//! - An invalidator without the store knows of it from the registry. Where Redis has lost that, it
+//!   knows nothing until a sidecar with the store has sent a heartbeat: give invalidators the
+//!   store.
+//! - An invalidation that nobody waited for, and that Redis lost before anybody who applied it
+//!   reached the store, may be missing there. Redis may hold such a dataset then, too.
 //! - A network may lose, delay, repeat and reorder whatever it likes, for as long as it likes.
 //!
 //! # For the drivers
@@ -142,6 +219,13 @@
 //!   request came.
 //! - Events of one replica and stores into its memory are applied under one lock; a store calls
 //!   [`Replica::may_store`] and writes under the same hold of it.
+//! - The moment from which a store has an invalidation is taken *after* its reply came; so is that
+//!   of [`Replica::believed_dataset`], which is asked as the flight ends, under the lock of the
+//!   replica.
+//! - After every event [`Replica::store_step`] may have a call; [`Replica::next_store_wake`] says
+//!   when it may have one though nothing happens.
+//! - A stamping that a database makes in several round trips goes by [`Stamping::part_after`]. One
+//!   that is cancelled, or whose commit is in doubt, is not answered.
 //! - A reply belongs to its call. A reply that is no longer awaited is dropped.
 //! - Dropping a dataset that is no longer valid only frees memory; it may be kept for its
 //!   validators.
@@ -174,14 +258,18 @@ mod lease;
 mod log_follower;
 mod protocol;
 mod reference_server;
+mod reference_store;
 mod replica;
 mod replica_config;
 mod schedule;
 mod stamps;
+mod store_calls;
+mod store_progress;
+mod store_view;
 
 pub use calls::{
     FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
-    ScriptRequest, TierDataset,
+    ScriptRequest, StoreReport, TierDataset,
 };
 pub use entry_fence::EntryFence;
 pub use epoch_age::EpochAge;
@@ -198,5 +286,12 @@ pub use protocol::{
     TAGS_MAX, are_valid_scopes, are_valid_tags,
 };
 pub use reference_server::{LogLimits, ReferenceServer, ScriptOutcome};
+pub use reference_store::{ReferenceStore, StoreScan};
 pub use replica::{EmptyReason, Replica, ReplicaAction, ReplicaEvent, StartPoint};
 pub use replica_config::ReplicaConfig;
+pub use store_calls::{
+    MarkMove, STORE_KEY_BYTES_MAX, STORE_PROTOCOL, StampReceipt, Stamping, StampingPart, StoreCall,
+    StoreDataset, StoreEra, StoreFence, StoreId, StoreLife, StoreMark, StoreReading, StoreReply,
+    StoreRequest, StoreSeq, StoreTime, stampable_scopes,
+};
+pub use store_view::StoreStep;

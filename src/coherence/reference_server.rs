@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::calls::{
     FetchedDataset, Heartbeat, HeartbeatReply, IssuedInvalidation, ScriptCall, ScriptReply,
-    ScriptRequest, TierDataset,
+    ScriptRequest, StoreReport, TierDataset,
 };
 use super::guards::Guard;
 use super::protocol::{
@@ -19,6 +19,7 @@ use super::protocol::{
     PublishedEntries, Seq, ServerLife, are_valid_tags,
 };
 use super::stamps::Stamps;
+use super::store_calls::{StoreId, StoreMark};
 
 /// The data of one domain in Redis.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -48,17 +49,20 @@ struct ReferenceLog {
     seq: Seq,
     settled: bool,
     registry: BTreeMap<MemberName, Registration>,
+    /// For each store that a heartbeat of this epoch named, the highest mark of this epoch.
+    stores: BTreeMap<StoreId, Seq>,
     stream: VecDeque<LogEntry>,
     stamps: Stamps,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Registration {
     /// The `seq` in the reply to its last heartbeat.
     told_seq: Seq,
     /// The highest `seq` that it reported as applied in this epoch.
     reported_seq: Seq,
     lease: Duration,
+    store: Option<StoreId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -105,7 +109,9 @@ impl ReferenceServer {
             }
             ScriptCall::Heartbeat(beat) => unpublished(ScriptReply::Heartbeat(log.register(beat))),
             ScriptCall::Deregister(name) => {
-                unpublished(ScriptReply::Done(log.registry.remove(name).is_some()))
+                let was_registered = log.registry.remove(name).is_some();
+                log.drop_unnamed_stores();
+                unpublished(ScriptReply::Done(was_registered))
             }
             ScriptCall::Progress { token, lease_has_passed, marks_settled, laggard } => {
                 unpublished(log.progress_reply(
@@ -134,6 +140,13 @@ impl ReferenceServer {
         self.claims.remove(place);
     }
 
+    /// Drops a store from the registry, as its owner does who has taken it away from every sidecar.
+    pub fn forget_store(&mut self, store: &StoreId) {
+        if let Some(log) = &mut self.log {
+            log.stores.remove(store);
+        }
+    }
+
     fn is_of_life(&self, life: ServerLife) -> bool {
         self.log.as_ref().is_some_and(|log| Guard::R1Life.requires(log.life == life))
     }
@@ -155,6 +168,7 @@ impl ReferenceServer {
             seq: 0,
             settled: false,
             registry: BTreeMap::new(),
+            stores: BTreeMap::new(),
             stream: VecDeque::new(),
             stamps: Stamps::new(self.limits.stamps_max, 0),
         }
@@ -255,6 +269,7 @@ impl ReferenceLog {
             longest_lease: self.longest_lease(),
             settled: self.settled,
             registered_members: registered,
+            stores: self.store_marks(),
         }
     }
 
@@ -268,13 +283,39 @@ impl ReferenceLog {
             told_seq: self.seq,
             reported_seq: reported.max(reported_before),
             lease: beat.lease,
+            store: beat.store.as_ref().map(|store| store.id.clone()),
         };
         self.registry.insert(beat.name.clone(), registration);
         HeartbeatReply {
             log_end: self.log_end(),
             longest_lease: self.longest_lease(),
             settled: self.settled,
+            store_mark: beat.store.as_ref().map(|store| self.register_store(store)),
         }
+    }
+
+    /// Notes a store, and the highest mark of this epoch that was told of it. A mark beyond the
+    /// log's end is no mark.
+    fn register_store(&mut self, report: &StoreReport) -> Seq {
+        let is_mark = |mark: &Fence| mark.epoch == self.epoch && mark.seq <= self.seq;
+        let told = report.mark.filter(is_mark).map_or(0, |mark| mark.seq);
+        let mark = self.stores.entry(report.id.clone()).or_default();
+        *mark = told.max(*mark);
+        *mark
+    }
+
+    fn store_marks(&self) -> Vec<StoreMark> {
+        let marks = self.stores.iter();
+        marks.map(|(id, &mark)| StoreMark { id: id.clone(), mark }).collect()
+    }
+
+    /// Without the rule that stores stay: drops those that no registration names.
+    fn drop_unnamed_stores(&mut self) {
+        let registry = &self.registry;
+        self.stores.retain(|id, _| {
+            let is_named = registry.values().any(|member| member.store.as_ref() == Some(id));
+            Guard::D8StoresStay.prescribes(true, is_named)
+        });
     }
 
     fn are_stamped_above(&self, scopes: &[InvalidationScope], unless_above: Option<Fence>) -> bool {
@@ -316,7 +357,11 @@ impl ReferenceLog {
             self.registry.get(*name).is_some_and(|member| member.reported_seq < token.seq)
         };
         if let Some(name) = laggard.filter(|name| !lease_has_passed && lags(name)) {
-            return ScriptReply::Progress { settled: self.settled, laggards: vec![name.clone()] };
+            return ScriptReply::Progress {
+                settled: self.settled,
+                laggards: vec![name.clone()],
+                stores: self.store_marks(),
+            };
         }
         let laggards = self.registry.iter().filter(|(_, member)| member.reported_seq < token.seq);
         let laggards = laggards.map(|(name, _)| name.clone()).collect();
@@ -326,8 +371,9 @@ impl ReferenceLog {
                     Guard::A2SilentToldLess.prescribes(member.told_seq, member.reported_seq);
                 kept_seq >= token.seq
             });
+            self.drop_unnamed_stores();
         }
-        ScriptReply::Progress { settled: self.settled, laggards }
+        ScriptReply::Progress { settled: self.settled, laggards, stores: self.store_marks() }
     }
 
     fn read_entries(&self, after: Fence, max: usize) -> ScriptReply {

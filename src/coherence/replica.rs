@@ -6,6 +6,7 @@
 //! cost of applying an entry is that of its scopes.
 
 mod queries;
+mod store;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use super::protocol::{
 use super::replica_config::ReplicaConfig;
 use super::schedule::Schedule;
 use super::stamps::Stamps;
+use super::store_view::StoreView;
 
 /// An event that the owner hands to the replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +94,7 @@ pub struct StartPoint {
     generation: u64,
     epoch: Option<Epoch>,
     seq: Seq,
+    debts_paid: u64,
 }
 
 /// The state of one sidecar for one domain.
@@ -111,6 +114,7 @@ pub struct Replica {
     link: LinkState,
     newer_protocol: Option<u32>,
     is_stopped: bool,
+    store: Option<StoreView>,
 }
 
 /// The state of the subscription.
@@ -154,6 +158,7 @@ impl Replica {
             link: LinkState::Lost,
             newer_protocol: None,
             is_stopped: false,
+            store: config.store.clone().map(StoreView::new),
             config,
         }
     }
@@ -198,6 +203,7 @@ impl Replica {
             }
             ReplicaEvent::Stop => return self.stop(actions),
         }
+        self.observe_store(now);
         self.push_due_actions(now, actions);
     }
 
@@ -239,6 +245,7 @@ impl Replica {
         self.newest_reply_sent_at = self.newest_reply_sent_at.max(Some(sent));
         self.epoch_age.on_reply(reply.log_end.epoch, reply.longest_lease, now);
         self.follower.confirm(reply.log_end.seq);
+        self.take_told_mark(reply.store_mark, reply.log_end.seq);
         if matches!(self.link, LinkState::Up(since) if since < sent) {
             self.link = LinkState::Gapless;
         }
@@ -250,6 +257,7 @@ impl Replica {
 
     /// Begins to follow another log.
     fn enter_epoch(&mut self, reply: HeartbeatReply, actions: &mut Vec<ReplicaAction>) {
+        self.leave_epoch();
         self.epoch = Some(reply.log_end.epoch);
         self.follower.restart_at(reply.log_end.seq);
         self.schedule.on_log_reply(false);
@@ -351,6 +359,7 @@ impl Replica {
                 lease: self.config.lease,
                 applied,
                 marks_settled,
+                store: self.store_report(),
             }));
         }
         if let Some(applied) = applied.filter(|_| self.schedule.is_log_read_due(now, &self.config))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::protocol::{MemberName, Moment};
+use super::store_calls::StoreId;
 
 /// The settings of one replica.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,6 +35,11 @@ pub struct ReplicaConfig {
     pub early_entries_max: usize,
     /// The most entries that one reading of the log asks for.
     pub log_page_max: usize,
+    /// The store, if the sidecar has one.
+    pub store: Option<StoreId>,
+    /// How long the store's mark may be behind before this replica sees to it: whoever invalidates
+    /// moves it as a rule.
+    pub store_patience: Duration,
 }
 
 impl ReplicaConfig {
@@ -52,6 +58,8 @@ impl ReplicaConfig {
             stamps_max: 65_536,
             early_entries_max: 4_096,
             log_page_max: 1_024,
+            store: None,
+            store_patience: lease / 8,
         }
     }
 }

@@ -113,6 +113,27 @@ impl Stamps {
         stamp.copied().unwrap_or(0).max(self.newest_all) > seq
     }
 
+    /// What the entries after `seq` name; `None`: that is not known, since they were not all
+    /// followed, or stamps of them are forgotten.
+    pub(super) fn scopes_after(&self, seq: Seq) -> Option<Vec<InvalidationScope>> {
+        if self.newest_all > seq {
+            return Some(vec![InvalidationScope::All]);
+        }
+        (self.floor <= seq && self.newest_forgotten <= seq).then(|| self.stamped_after(seq))
+    }
+
+    /// What applied entries after `seq` name: more than that where stamps are forgotten.
+    pub(super) fn applied_after(&self, seq: Seq) -> Vec<InvalidationScope> {
+        if self.newest_forgotten > seq {
+            return vec![InvalidationScope::All];
+        }
+        self.stamped_after(seq)
+    }
+
+    fn stamped_after(&self, seq: Seq) -> Vec<InvalidationScope> {
+        self.by_age.range((seq + 1, InvalidationScope::All)..).map(|it| it.1.clone()).collect()
+    }
+
     fn forget_oldest(&mut self) {
         let Some((seq, scope)) = self.by_age.pop_first() else { return };
         match scope {

@@ -192,6 +192,7 @@ impl Hand {
             lease,
             applied,
             marks_settled: false,
+            store: None,
         })) {
             ScriptReply::Heartbeat(reply) => reply.log_end,
             other => panic!("{other:?}"),

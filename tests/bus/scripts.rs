@@ -163,6 +163,7 @@ impl Twins {
                 lease: Duration::from_millis(lease),
                 applied: applied.map(fence),
                 marks_settled: settles,
+                store: None,
             }),
             Idea::Deregister(name) => ScriptCall::Deregister(name),
             Idea::Invalidate { scopes, unless_above } => ScriptCall::Invalidate {

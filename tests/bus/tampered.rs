@@ -141,6 +141,7 @@ fn a_lease_that_no_sidecar_can_have_is_ignored() {
             lease,
             applied: None,
             marks_settled: false,
+            store: None,
         })
     };
     ask(&redis, 1, beat(Duration::from_secs(2)));
@@ -157,7 +158,13 @@ fn one_kind_of_lease_too_many_is_refused_and_the_log_stays() {
     let beat = |lease_s: u64| {
         let name = MemberName(format!("a{lease_s}").into());
         let lease = Duration::from_secs(lease_s);
-        ScriptCall::Heartbeat(Heartbeat { name, lease, applied: None, marks_settled: false })
+        ScriptCall::Heartbeat(Heartbeat {
+            name,
+            lease,
+            applied: None,
+            marks_settled: false,
+            store: None,
+        })
     };
     for lease_s in 1..=64 {
         ask(&redis, 1, beat(lease_s));

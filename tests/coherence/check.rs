@@ -6,85 +6,18 @@
 //! apart count as one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::fleet::{Process, TrialFleet, TrialMessage, TrialWriter, Violation, WriterState};
-use super::guard_removal::GuardRemoval;
-use super::node::{FlightStep, TrialNode};
-use super::source::{TrialSource, key_name, tags_of};
+use super::fleet::{Process, TrialFleet, TrialMessage, Violation, WriterState};
+use super::node::TrialNode;
+use super::scenario::{Scenario, StepBudget, TICK};
+use super::source::{key_name, tags_of};
 use super::steps::CheckStep;
 use bfb::coherence::*;
 
-pub(super) const TICK: Duration = Duration::from_secs(1);
-
-/// One bounded world to explore.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
-pub(super) struct Scenario {
-    /// The leases of the nodes, in ticks.
-    pub(super) leases: Vec<u32>,
-    /// The plan of each node.
-    pub(super) plans: Vec<u8>,
-    pub(super) writers: usize,
-    /// The lease that the writers assume before they ask Redis, in ticks.
-    pub(super) writer_lease: u32,
-    /// The scopes that a write may invalidate.
-    pub(super) scopes: Vec<InvalidationScope>,
-    pub(super) redis: bool,
-    pub(super) claims: bool,
-    /// No node holds a dataset when the exploration begins.
-    pub(super) starts_empty: bool,
-    pub(super) drift: Duration,
-    pub(super) grace: u32,
-    pub(super) limits: LogLimits,
-    pub(super) stamps_max: usize,
-    /// The epoch is old and settled when the exploration begins.
-    pub(super) settled: bool,
-    /// A writer's request for progress is a message too, instead of one step.
-    pub(super) slow_questions: bool,
-    /// Pub/sub keeps its order, as hints need it; subscriptions come and go.
-    pub(super) ordered: bool,
-    pub(super) wire_max: usize,
-    pub(super) removal: GuardRemoval,
-    pub(super) budget: StepBudget,
-}
-
-/// How often each event may still happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct StepBudget {
-    pub(super) ticks: u8,
-    pub(super) writes: u8,
-    pub(super) flights: u8,
-    pub(super) duplicates: u8,
-    pub(super) restarts: u8,
-    pub(super) wipes: u8,
-    pub(super) flushes: u8,
-    pub(super) failovers: u8,
-    pub(super) stops: u8,
-    pub(super) stalls: u8,
-    pub(super) hints: u8,
-    pub(super) expiries: u8,
-    pub(super) reloads: u8,
-}
-
-/// A budget without any event.
-pub(super) const NO_STEPS: StepBudget = StepBudget {
-    ticks: 0,
-    writes: 0,
-    flights: 0,
-    duplicates: 0,
-    restarts: 0,
-    wipes: 0,
-    flushes: 0,
-    failovers: 0,
-    stops: 0,
-    stalls: 0,
-    hints: 0,
-    expiries: 0,
-    reloads: 0,
-};
+/// The first promise of the protocol.
+pub(super) const FRESH: &str = "no read after an acknowledgement is older than it";
 
 /// The state of a scenario.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -101,112 +34,18 @@ pub(super) struct CheckState {
     pub(super) budget: StepBudget,
 }
 
-impl Scenario {
-    /// Nodes with memory alone and the shortest lease, one writer, no faults.
-    pub(super) fn new(nodes: usize, left: StepBudget) -> Self {
-        Self {
-            leases: vec![1; nodes],
-            plans: vec![0; nodes],
-            writers: 1,
-            writer_lease: 1,
-            scopes: vec![InvalidationScope::Key(key_name(0))],
-            redis: false,
-            claims: false,
-            starts_empty: false,
-            drift: Duration::ZERO,
-            grace: 0,
-            limits: LogLimits { entries_max: 4, stamps_max: 4 },
-            stamps_max: 4,
-            settled: true,
-            slow_questions: false,
-            ordered: false,
-            wire_max: 8,
-            removal: GuardRemoval::default(),
-            budget: left,
-        }
-    }
-
-    fn node(&self, index: usize) -> TrialNode {
-        let name = MemberName(key_name(u8::try_from(index).unwrap()));
-        let config = ReplicaConfig {
-            drift_margin: self.drift,
-            failover_grace: self.grace * TICK,
-            heartbeat_interval: TICK,
-            retry_interval: TICK,
-            heartbeat_spacing: Duration::ZERO,
-            gap_patience: Duration::ZERO,
-            stamps_max: self.stamps_max,
-            early_entries_max: 2,
-            ..ReplicaConfig::new(name.clone(), self.leases[index] * TICK)
-        };
-        TrialNode {
-            replica: Replica::new(config),
-            name,
-            plan: self.plans[index],
-            memory: [].into(),
-            flights: [].into(),
-            running: Vec::new(),
-            newest_applied: [].into(),
-            is_alive: true,
-            has_redis: self.redis,
-            has_claims: self.claims,
-            is_urgent: false,
-        }
-    }
-
-    /// All nodes have joined, and hold a lease and a dataset.
-    fn start(&self) -> CheckState {
-        let writer = TrialWriter {
-            state: WriterState::Idle,
-            epoch_age: EpochAge::new(self.writer_lease * TICK, self.grace * TICK),
-        };
-        let fleet = TrialFleet {
-            clocks: vec![TICK; self.leases.len() + self.writers],
-            source: TrialSource::new(1),
-            nodes: (0..self.leases.len()).map(|index| self.node(index)).collect(),
-            writers: vec![writer; self.writers],
-            server: ReferenceServer::new(self.limits),
-            life: ServerLife(0),
-            deposed: None,
-            next_epoch: 1,
-            outgoing: Vec::new(),
-            violation: None,
-        };
-        let mut state = CheckState {
-            fleet,
-            wire: Vec::new(),
-            subscriptions: vec![None; self.leases.len()],
-            redis_replica: None,
-            deposed_for: 0,
-            budget: self.budget,
-        };
-        let rounds =
-            if self.settled { 2 * self.leases.iter().max().unwrap() + self.grace + 2 } else { 1 };
-        for round in 0..rounds {
-            if round > 0 {
-                state.advance(None);
-            }
-            state.settle_down();
-        }
-        for node in (0..self.leases.len()).filter(|_| !self.starts_empty) {
-            state.fleet.read(node, 0);
-            state.settle_down();
-        }
-        state
-    }
-}
-
 impl CheckState {
     /// Delivers everything that is under way, in the order of sending, until nothing is.
     pub(super) fn settle_down(&mut self) {
         for _ in 0..64 {
             for node in 0..self.fleet.nodes.len() {
-                if self.fleet.nodes[node].replica.next_wake()
-                    <= self.fleet.clock(Process::Node(node))
-                {
+                if self.fleet.nodes[node].is_due(self.fleet.clock(Process::Node(node))) {
                     self.fleet.handle_event(node, ReplicaEvent::Tick);
                 }
                 self.end_collected_flights(node);
+            }
+            while !self.fleet.store.scanning.is_empty() {
+                self.fleet.scan(0);
             }
             self.wire.append(&mut self.fleet.outgoing);
             if self.wire.is_empty() {
@@ -219,13 +58,10 @@ impl CheckState {
         self.wire.append(&mut self.fleet.outgoing);
     }
 
-    fn end_collected_flights(&mut self, node: usize) {
+    pub(super) fn end_collected_flights(&mut self, node: usize) {
         for flight in (0..self.fleet.nodes[node].running.len()).rev() {
             self.fleet.collect(node, flight);
-            if matches!(
-                self.fleet.nodes[node].running[flight].step,
-                FlightStep::Collected(..) | FlightStep::Fetched(..)
-            ) {
+            if self.fleet.nodes[node].running[flight].is_done() {
                 self.fleet.end_flight(node, flight);
             }
         }
@@ -237,6 +73,7 @@ impl CheckState {
                 *clock += TICK;
             }
         }
+        self.fleet.store.time = StoreTime(self.fleet.store.time.0 + 1);
         self.deposed_for = self.deposed_for.saturating_sub(1);
         if self.deposed_for == 0 {
             self.fleet.deposed = None;
@@ -246,9 +83,15 @@ impl CheckState {
 
     /// Whether every invalidation is acknowledged and every sidecar holds a lease, once links heal
     /// and Redis stays up.
-    fn heals(&self, rounds: u32) -> bool {
+    fn heals(&self, scenario: &Scenario, rounds: u32) -> bool {
         let mut state = self.clone();
         state.wire.clear();
+        // Somebody has the store, if the fleet had one.
+        for index in (0..state.fleet.nodes.len()).filter(|&index| scenario.stores[index]) {
+            if state.fleet.nodes[index].replica.next_wake() == Moment::NEVER {
+                state.fleet.nodes[index] = scenario.node(index, 200);
+            }
+        }
         for _ in 0..rounds {
             state.advance(None);
             state.settle_down();
@@ -256,15 +99,28 @@ impl CheckState {
                 if let WriterState::Sent(_) = state.fleet.writers[writer].state {
                     state.fleet.invalidate(writer, Arc::new([InvalidationScope::Key(key_name(0))]));
                 }
+                state.fleet.stamp(writer);
                 state.fleet.ask_progress(writer);
             }
             state.settle_down();
+            // A read finds it if the mark is behind.
+            for node in 0..state.fleet.nodes.len() {
+                state.fleet.nodes[node].replica.on_store_found_behind();
+            }
         }
-        let idle = state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
+        // A row that no flight can have written is replaced by what is collected.
+        state.fleet.nodes.iter_mut().for_each(|node| node.memory.clear());
+        for node in 0..state.fleet.nodes.len() {
+            state.fleet.read(node, 0);
+            state.settle_down();
+        }
+        let idle = !state.fleet.store.is_poisoned()
+            && state.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle);
         let serving = |node: usize| {
             let of = &state.fleet.nodes[node];
             of.replica.next_wake() == Moment::NEVER
                 || of.replica.may_serve(state.fleet.clock(Process::Node(node)))
+                    && !of.replica.owes_store()
         };
         idle && (0..state.fleet.nodes.len()).all(serving)
     }
@@ -287,7 +143,8 @@ impl CheckState {
 
     /// Puts the messages that were sent on the wire, and drops those that can make no difference
     /// any more.
-    fn normalise(&mut self, ordered: bool) {
+    fn normalise(&mut self, scenario: &Scenario) {
+        let Scenario { ordered, deaf, .. } = *scenario;
         for message in std::mem::take(&mut self.fleet.outgoing) {
             match message {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } if ordered => {
@@ -298,13 +155,15 @@ impl CheckState {
         }
         let nodes = &mut self.fleet.nodes;
         self.wire.retain(|message| match message {
+            TrialMessage::Published { .. } if deaf => false,
             TrialMessage::Published { to, published } => {
                 nodes[*to].replica.applied().is_none_or(|applied| {
                     applied.epoch != published.epoch
                         || published.entries.iter().any(|entry| entry.seq > applied.seq)
                 })
             }
-            TrialMessage::Answer { to: Process::Node(to), .. } => nodes[*to].is_alive,
+            TrialMessage::Answer { to: Process::Node(to), .. }
+            | TrialMessage::StoreAnswer { to: Process::Node(to), .. } => nodes[*to].is_alive,
             _ => true,
         });
         nodes.iter_mut().for_each(TrialNode::drop_invalid);
@@ -320,7 +179,7 @@ impl Model for Scenario {
     fn init_states(&self) -> Vec<CheckState> {
         self.removal.apply();
         let mut start = self.start();
-        start.normalise(self.ordered);
+        start.normalise(self);
         vec![start]
     }
 
@@ -332,24 +191,28 @@ impl Model for Scenario {
         self.removal.apply();
         let mut state = before.clone();
         state.step(self, step)?;
-        state.normalise(self.ordered);
+        state.normalise(self);
         // No new state: the step had no effect, or leads beyond the bounds of this scenario.
         (state != *before && state.wire.len() <= self.wire_max).then_some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut all = vec![
+            Property::always(FRESH, |model: &Self, state: &CheckState| {
+                model.removal.apply();
+                state.believed_is_fresh()
+                    && !matches!(
+                        state.fleet.violation,
+                        Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
+                    )
+            }),
             Property::always(
-                "no read after an acknowledgement is older than it",
-                |model: &Self, state: &CheckState| {
-                    model.removal.apply();
-                    state.believed_is_fresh()
-                        && !matches!(
-                            state.fleet.violation,
-                            Some(Violation::StaleFromFlight | Violation::StaleFromMemory)
-                        )
-                },
+                "the store gives nothing that an entry applied here names",
+                |_, state: &CheckState| state.fleet.violation != Some(Violation::OutdatedHere),
             ),
+            Property::always("rows never go back", |_, state: &CheckState| {
+                state.fleet.violation != Some(Violation::RowWentBack)
+            }),
             Property::always("nothing stale is written", |_, state: &CheckState| {
                 !matches!(
                     state.fleet.violation,
@@ -367,10 +230,13 @@ impl Model for Scenario {
                 |model: &Self, state: &CheckState| {
                     model.removal.apply();
                     let rounds = 4 * model.leases.iter().max().unwrap() + 2 * model.grace + 6;
-                    !(state.budget.ticks == 0 && state.wire.is_empty()) || state.heals(rounds)
+                    !(state.budget.ticks == 0 && state.wire.is_empty())
+                        || state.heals(model, rounds)
                 },
             ),
-        ]
+        ];
+        all.retain(|property| self.only.is_none_or(|only| property.name == only));
+        all
     }
 }
 

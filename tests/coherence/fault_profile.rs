@@ -31,16 +31,27 @@ pub(super) struct FaultProfile {
     pub(super) favourite: u8,
     /// Redis keeps its epoch, so writers may assume shorter leases than the registry has.
     pub(super) keeps_epoch: bool,
+    /// There is a store.
+    pub(super) store: bool,
+    /// What the store does in several steps.
+    pub(super) splits: bool,
+    pub(super) scans: bool,
+    /// The invalidators do not have the store, and learn of it from the registry.
+    pub(super) store_is_foreign: bool,
     pub(super) is_calm: bool,
 }
 
 impl FaultProfile {
     /// Kinds of faults.
     pub(super) const FAULTS: u8 = 12;
+    /// Kinds of faults of a store.
+    pub(super) const STORE_FAULTS: u8 = 8;
 
     pub(super) fn draw(rng: &mut fastrand::Rng) -> Self {
         let lease = Duration::from_millis(rng.u64(200..1_500));
         let ordered = rng.bool();
+        // A run without a store is the same as if there were none to draw.
+        let mut of_store = rng.clone();
         Self {
             lease,
             grace: if rng.bool() { lease / 2 } else { Duration::ZERO },
@@ -59,8 +70,18 @@ impl FaultProfile {
             limits: LogLimits { entries_max: rng.usize(1..20), stamps_max: rng.usize(1..12) },
             favourite: rng.u8(..Self::FAULTS),
             keeps_epoch: rng.u8(..4) == 0,
+            store: of_store.bool(),
+            splits: of_store.bool(),
+            scans: of_store.bool(),
+            store_is_foreign: of_store.bool(),
             is_calm: false,
         }
+    }
+
+    /// Whether the invalidators have the store. Those that do not learn of it from the registry,
+    /// so they rely on an epoch in which a sidecar has named it.
+    pub(super) fn writers_have_store(&self) -> bool {
+        self.store && !(self.store_is_foreign && self.keeps_epoch)
     }
 
     /// Makes one kind of fault the most frequent one, and faults frequent.

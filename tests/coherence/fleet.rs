@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::node::{FlightStep, ReadOutcome, TrialEntry, TrialFlight, TrialNode};
 use super::source::{TrialKey, TrialSource, TrialVersion, key_name};
+use super::store::{StorePurpose, TrialStore, TrialStoreReply, store_id, version_of_reading};
 use bfb::coherence::*;
 
 /// A promise that was seen to be broken.
@@ -27,6 +28,10 @@ pub(super) enum Violation {
     HintLost,
     /// A dataset of another plan was served.
     OtherPlan,
+    /// The store gave what an entry names that was applied here.
+    OutdatedHere,
+    /// A row of the store was replaced by what was read before it.
+    RowWentBack,
 }
 
 /// The whole state of a fleet but for its network.
@@ -43,6 +48,7 @@ pub(super) struct TrialFleet {
     pub(super) deposed: Option<(ReferenceServer, ServerLife)>,
     /// The name of the next epoch; every fault that can end one changes it.
     pub(super) next_epoch: u128,
+    pub(super) store: TrialStore,
     pub(super) outgoing: Vec<TrialMessage>,
     pub(super) violation: Option<Violation>,
 }
@@ -52,6 +58,10 @@ pub(super) struct TrialFleet {
 pub(super) struct TrialWriter {
     pub(super) state: WriterState,
     pub(super) epoch_age: EpochAge,
+    /// What it invalidated last.
+    pub(super) scopes: Arc<[InvalidationScope]>,
+    /// It stamps the store.
+    pub(super) has_store: bool,
 }
 
 /// The progress of a writer.
@@ -79,6 +89,10 @@ pub(super) enum CallPurpose {
     Invalidation,
     Progress(Fence),
     Hint(TrialKey, TrialVersion),
+    /// The dataset in it is from the store.
+    Pass(TrialKey),
+    /// A step towards a store that holds everything.
+    StoreStep,
     Nothing,
 }
 
@@ -87,6 +101,8 @@ pub(super) enum CallPurpose {
 pub(super) enum TrialMessage {
     Request { from: Process, sent: Moment, about: CallPurpose, call: ScriptCall },
     Answer { to: Process, sent: Moment, about: CallPurpose, answer: ScriptReply },
+    StoreRequest { from: Process, sent: Moment, about: StorePurpose, call: StoreCall },
+    StoreAnswer { to: Process, sent: Moment, about: StorePurpose, reply: TrialStoreReply },
     Published { to: usize, published: PublishedEntries },
     Hint { to: usize, key: TrialKey, version: TrialVersion },
 }
@@ -100,12 +116,12 @@ impl TrialFleet {
         Moment::from_origin(self.clocks[index])
     }
 
-    fn send(&mut self, from: Process, about: CallPurpose, call: ScriptCall) {
+    pub(super) fn send(&mut self, from: Process, about: CallPurpose, call: ScriptCall) {
         let sent = self.clock(from);
         self.outgoing.push(TrialMessage::Request { from, sent, about, call });
     }
 
-    fn note_violation(&mut self, wrong: Violation, is: bool) {
+    pub(super) fn note_violation(&mut self, wrong: Violation, is: bool) {
         if is {
             self.violation = self.violation.or(Some(wrong));
         }
@@ -135,6 +151,7 @@ impl TrialFleet {
             };
             self.send(Process::Node(node), about, call);
         }
+        self.take_store_step(node);
     }
 
     fn note_applied(&mut self, node: usize, seq: Seq) {
@@ -171,6 +188,16 @@ impl TrialFleet {
             let stale = version < self.source.stamped[usize::from(*key)];
             self.note_violation(Violation::StaleIntoRedis, stale && !deposed);
         }
+        if let (
+            ScriptCall::Store { dataset, .. },
+            ScriptReply::Done(true),
+            CallPurpose::Pass(key),
+        ) = (&run.call, &outcome.answer, &about)
+        {
+            let (version, _) = super::source::version_in(&dataset.body);
+            let stale = version < self.source.acknowledged[usize::from(*key)];
+            self.note_violation(Violation::StaleIntoRedis, stale && !deposed);
+        }
         if let CallPurpose::Hint(key, version) = about {
             let lost = self.source.stamped[usize::from(key)] < version;
             return self.publish(outcome.published, lost);
@@ -200,6 +227,10 @@ impl TrialFleet {
     pub(super) fn deliver(&mut self, message: TrialMessage) {
         match message {
             TrialMessage::Request { .. } => self.serve(message, false),
+            TrialMessage::StoreRequest { .. } => self.serve_store(message),
+            TrialMessage::StoreAnswer { to, sent, about, reply } => {
+                self.on_store_answer(to, sent, about, reply);
+            }
             TrialMessage::Published { to, published } => {
                 self.handle_event(to, ReplicaEvent::Published(published));
             }
@@ -209,6 +240,11 @@ impl TrialFleet {
                     self.handle_event(to, ReplicaEvent::Heartbeat { sent, answer });
                 }
                 CallPurpose::Log => self.handle_event(to, ReplicaEvent::Log(answer)),
+                CallPurpose::StoreStep => {
+                    let now = self.clock(Process::Node(to));
+                    self.nodes[to].replica.on_store_log(now, sent, &answer);
+                    self.handle_event(to, ReplicaEvent::Tick);
+                }
                 about => self.on_flight_reply(to, sent, &about, answer),
             },
             TrialMessage::Answer { to: Process::Writer(to), sent, about, answer } => {
@@ -252,15 +288,16 @@ impl TrialFleet {
                 if let Some(flight) =
                     self.nodes[node].running.iter().position(|flight| flight.has_id(at, id))
                 {
-                    self.ask_redis(node, flight);
+                    self.ask_tier(node, flight);
                 }
             }
         }
         matches!(reading, ReadOutcome::Served(_))
     }
 
-    /// Sends the Redis request of a flight that has just begun, or come to its next step.
-    fn ask_redis(&mut self, node: usize, flight: usize) {
+    /// Sends the request to Redis or to the store of a flight that has just begun, or come to its
+    /// next step.
+    pub(super) fn ask_tier(&mut self, node: usize, flight: usize) {
         self.nodes[node].running[flight].asked_at = self.clock(Process::Node(node));
         let TrialFlight { key, plan, id, ref step, .. } = self.nodes[node].running[flight];
         let place = TrialNode::place(key, plan);
@@ -271,7 +308,11 @@ impl TrialFleet {
                 ScriptCall::Fetch { place, bytes_max: u64::MAX },
             ),
             FlightStep::Claiming(start) => match start.fence() {
-                None => self.nodes[node].running[flight].step = FlightStep::Collecting(start),
+                None => {
+                    let next = self.nodes[node].step_after_redis(start);
+                    self.nodes[node].running[flight].step = next;
+                    self.ask_tier(node, flight);
+                }
                 Some(fence) => {
                     let holder = self.nodes[node].name.clone();
                     let bytes_max = Some(u64::MAX);
@@ -279,12 +320,16 @@ impl TrialFleet {
                     self.send(Process::Node(node), CallPurpose::Claim(key, plan, id), claim);
                 }
             },
+            FlightStep::Consulting(_) => {
+                let call = self.nodes[node].replica.store_read(place);
+                self.send_to_store(Process::Node(node), StorePurpose::Flight(key, plan, id), call);
+            }
             _ => {}
         }
     }
 
     /// The index of the flight that sent its request at that moment.
-    fn flight(
+    pub(super) fn flight(
         &self,
         node: usize,
         (key, plan, id): (TrialKey, u8, FlightId),
@@ -309,6 +354,7 @@ impl TrialFleet {
         };
         let Some(flight) = self.flight(node, (key, plan, id), sent) else { return };
         let has_claims = self.nodes[node].has_claims;
+        let has_store = self.nodes[node].has_store;
         let step = &mut self.nodes[node].running[flight].step;
         let start = match (about, &*step) {
             (CallPurpose::Fetch(..), FlightStep::Asking(start))
@@ -321,16 +367,17 @@ impl TrialFleet {
                 FlightStep::Claiming(start)
             }
             (CallPurpose::Claim(..), ScriptReply::HeldBy(_)) => FlightStep::Asking(start),
+            _ if has_store => FlightStep::Consulting(start),
             _ => FlightStep::Collecting(start),
         };
-        self.ask_redis(node, flight);
+        self.ask_tier(node, flight);
     }
 
     /// Starts a flight that waits, because its callers can wait no longer.
     pub(super) fn start_waiting(&mut self, node: usize, flight: usize) {
         self.nodes[node].start_waiting(flight);
-        if matches!(self.nodes[node].running[flight].step, FlightStep::Asking(_)) {
-            self.ask_redis(node, flight);
+        if self.nodes[node].running[flight].is_about_to_ask() {
+            self.ask_tier(node, flight);
         }
     }
 
@@ -346,6 +393,9 @@ impl TrialFleet {
     /// Ends a flight: it answers its callers, and stores in memory and in Redis what it may.
     pub(super) fn end_flight(&mut self, node: usize, flight: usize) {
         let now = self.clock(Process::Node(node));
+        if self.refuses_reading(node, flight) {
+            return;
+        }
         let before: Vec<_> = self.nodes[node]
             .running
             .iter()
@@ -355,6 +405,7 @@ impl TrialFleet {
         let (version, plan) = match &flight.step {
             FlightStep::Collected(_, version) => (*version, flight.plan),
             FlightStep::Fetched(_, fetched) => super::source::version_in(&fetched.dataset.body),
+            FlightStep::Consulted(_, reading) => version_of_reading(reading),
             _ => return,
         };
         self.note_violation(Violation::StaleFromFlight, version < flight.oldest_acceptable);
@@ -364,6 +415,7 @@ impl TrialFleet {
             let newest = applied.max(self.source.acknowledged[usize::from(flight.key)]);
             self.note_violation(Violation::StaleIntoMemory, version < newest);
         }
+        self.end_in_store(node, &flight, version);
         if let Some(dataset) = flight.redis_dataset().filter(|_| self.nodes[node].has_redis) {
             let about = CallPurpose::Fetch(flight.key, flight.plan, flight.id);
             let place = TrialNode::place(flight.key, flight.plan);
@@ -390,14 +442,15 @@ impl TrialFleet {
     fn ask_if_new(&mut self, node: usize, next: usize, ended: &TrialFlight) {
         let flight = &self.nodes[node].running[next];
         let same_key = (flight.key, flight.plan) == (ended.key, ended.plan);
-        if same_key && matches!(flight.step, FlightStep::Asking(_)) {
-            self.ask_redis(node, next);
+        if same_key && flight.is_about_to_ask() {
+            self.ask_tier(node, next);
         }
     }
 
     /// Lets a writer write at the source and send the script.
     pub(super) fn write(&mut self, writer: usize, key: TrialKey, scopes: Arc<[InvalidationScope]>) {
         self.source.write(key);
+        self.store.time = StoreTime(self.store.time.0 + 1);
         self.invalidate(writer, scopes);
     }
 
@@ -405,6 +458,7 @@ impl TrialFleet {
     pub(super) fn invalidate(&mut self, writer: usize, scopes: Arc<[InvalidationScope]>) {
         let now = self.clock(Process::Writer(writer));
         self.writers[writer].state = WriterState::Sent(now);
+        self.writers[writer].scopes = Arc::clone(&scopes);
         self.send(
             Process::Writer(writer),
             CallPurpose::Invalidation,
@@ -438,13 +492,17 @@ impl TrialFleet {
             (WriterState::Sent(at), CallPurpose::Invalidation, ScriptReply::Issued(issued))
                 if *at == sent =>
             {
-                let invalidation = Invalidation::new(issued, &mut writer.epoch_age, now);
+                let mut invalidation = Invalidation::new(issued, &mut writer.epoch_age, now);
+                if writer.has_store {
+                    invalidation = invalidation.with_store(store_id());
+                }
                 writer.state = WriterState::Waiting(invalidation);
+                self.stamp(to);
             }
             (WriterState::Waiting(invalidation), CallPurpose::Progress(token), answer)
                 if *token == invalidation.token() =>
             {
-                invalidation.on_reply(answer);
+                invalidation.on_reply_to(sent, now, answer);
             }
             _ => {}
         }
@@ -462,8 +520,13 @@ impl TrialFleet {
         let state = invalidation.state_at(epoch_age, now);
         let token = invalidation.token();
         let last = invalidation.progress_call(epoch_age, now);
-        if matches!(state, InvalidationState::Waiting(_)) {
-            return;
+        match state {
+            InvalidationState::Waiting(_) | InvalidationState::Unstamped(_) => return,
+            InvalidationState::Over => {
+                let scopes = Arc::clone(&self.writers[writer].scopes);
+                return self.invalidate(writer, scopes);
+            }
+            InvalidationState::Reported | InvalidationState::Lapsed(_) => {}
         }
         self.source.acknowledge(token);
         self.writers[writer].state = WriterState::Idle;

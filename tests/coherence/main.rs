@@ -12,6 +12,7 @@
     reason = "a setup that fails should stop there, and the counts are part of the result"
 )]
 
+mod beginning;
 mod check;
 mod fault_profile;
 mod fleet;
@@ -19,10 +20,16 @@ mod guard_removal;
 mod node;
 #[cfg(feature = "removable-guards")]
 mod removed_guards;
+#[cfg(feature = "removable-guards")]
+mod removed_store_guards;
 #[cfg(not(feature = "removable-guards"))]
 mod runs;
+mod scenario;
 #[cfg(not(feature = "removable-guards"))]
 mod scenarios;
 mod simulation;
 mod source;
 mod steps;
+mod store;
+#[cfg(not(feature = "removable-guards"))]
+mod store_scenarios;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::source::{TrialKey, TrialVersion, body_of, key_name, tags_of, version_in};
+use super::store::version_of_reading;
 use bfb::coherence::*;
 
 /// One sidecar with its memory and its flights.
@@ -25,6 +26,8 @@ pub(super) struct TrialNode {
     pub(super) has_claims: bool,
     /// Its callers cannot wait for one flight and then for another.
     pub(super) is_urgent: bool,
+    /// A flight reads the store before it reads the source.
+    pub(super) has_store: bool,
 }
 
 /// A dataset in memory.
@@ -46,6 +49,10 @@ pub(super) struct TrialFlight {
     pub(super) oldest_acceptable: TrialVersion,
     /// When it sent its last request to Redis: an answer to another request is not for it.
     pub(super) asked_at: Moment,
+    /// A caller joined it after it had begun.
+    pub(super) is_shared: bool,
+    /// Its fence in the store, and the source's version of that moment.
+    pub(super) began: Option<(StoreFence, TrialVersion)>,
     pub(super) step: FlightStep,
 }
 
@@ -58,12 +65,16 @@ pub(super) enum FlightStep {
     Asking(StartPoint),
     /// It has asked Redis for the claim.
     Claiming(StartPoint),
+    /// It has asked the store for the dataset.
+    Consulting(StartPoint),
     /// It is about to read the source.
     Collecting(StartPoint),
     /// It has read the source.
     Collected(StartPoint, TrialVersion),
     /// It has the dataset from Redis.
     Fetched(StartPoint, FetchedDataset),
+    /// It has the dataset from the store.
+    Consulted(StartPoint, StoreReading),
 }
 
 /// The outcome of a request.
@@ -106,6 +117,7 @@ impl TrialNode {
         };
         if let Some(flight) = self.running.iter_mut().find(|flight| flight.has_id(at, id)) {
             flight.oldest_acceptable = flight.oldest_acceptable.max(need);
+            flight.is_shared |= flight.step != FlightStep::Waiting;
             if step != FlightStep::Waiting {
                 // The caller's deadline is close, so the flight that waited begins.
                 flight.step = step;
@@ -119,6 +131,8 @@ impl TrialNode {
             id,
             oldest_acceptable: need,
             asked_at: now,
+            is_shared: false,
+            began: None,
             step,
         });
         self.running.sort();
@@ -166,6 +180,11 @@ impl TrialNode {
                 let (version, plan) = version_in(&fetched.dataset.body);
                 (self.replica.may_store_fetched(*start, &name, fetched, now)?, version, plan)
             }
+            FlightStep::Consulted(start, reading) => {
+                let (version, plan) = version_of_reading(reading);
+                let fence = self.replica.may_store_believed(*start, &name, reading, now)?;
+                (fence, version, plan)
+            }
             _ => return None,
         };
         let entry = TrialEntry { fence, version, plan };
@@ -183,13 +202,35 @@ impl TrialNode {
     }
 
     pub(super) fn first_step(&self, start: StartPoint) -> FlightStep {
-        if self.has_redis { FlightStep::Asking(start) } else { FlightStep::Collecting(start) }
+        if self.has_redis { FlightStep::Asking(start) } else { self.step_after_redis(start) }
+    }
+
+    /// Whether its replica has something to do.
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        self.replica.next_wake().min(self.replica.next_store_wake()) <= now
+    }
+
+    pub(super) fn step_after_redis(&self, start: StartPoint) -> FlightStep {
+        if self.has_store { FlightStep::Consulting(start) } else { FlightStep::Collecting(start) }
     }
 }
 
 impl TrialFlight {
     pub(super) fn has_id(&self, at: (TrialKey, u8), id: FlightId) -> bool {
         (self.key, self.plan, self.id) == (at.0, at.1, id)
+    }
+
+    /// Whether its next step is to ask Redis or the store.
+    pub(super) fn is_about_to_ask(&self) -> bool {
+        matches!(self.step, FlightStep::Asking(_) | FlightStep::Consulting(_))
+    }
+
+    /// Whether it has what it answers with.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(
+            self.step,
+            FlightStep::Collected(..) | FlightStep::Fetched(..) | FlightStep::Consulted(..)
+        )
     }
 
     /// The dataset that the flight offers Redis once it has read the source.

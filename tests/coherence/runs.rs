@@ -23,6 +23,7 @@ fn a_hostile_world_breaks_no_promise() {
             sidecars,
             steps: 100_000.min(steps),
             favourite: None,
+            store: None,
             removal: GuardRemoval::default(),
         };
         let tally = Simulation::new(size).run().unwrap_or_else(|broken| panic!("{broken:?}"));

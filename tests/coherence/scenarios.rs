@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::check::{NO_STEPS, Scenario, StepBudget, TICK, explore};
+use super::check::explore;
+use super::scenario::{NO_STEPS, Scenario, StepBudget, TICK};
 use super::source::{key_name, tags_of};
 use bfb::coherence::*;
 
@@ -12,8 +13,13 @@ fn states_max(usual: usize) -> usize {
 }
 
 fn holds(name: &str, scenario: Scenario) {
+    holds_within(name, scenario, 50_000);
+}
+
+/// The same within a `usual` number of states.
+pub(super) fn holds_within(name: &str, scenario: Scenario, usual: usize) {
     let started = Instant::now();
-    let found = explore(scenario, states_max(50_000));
+    let found = explore(scenario, states_max(usual));
     let all = if found.complete { "all" } else { "the first" };
     println!(
         "{name}: {all} {} states to depth {}, {:?}",
@@ -24,7 +30,7 @@ fn holds(name: &str, scenario: Scenario) {
     assert_eq!(found.counterexample, None, "{name}");
 }
 
-const WRITE: StepBudget = StepBudget { ticks: 2, writes: 1, flights: 1, ..NO_STEPS };
+pub(super) const WRITE: StepBudget = StepBudget { ticks: 2, writes: 1, flights: 1, ..NO_STEPS };
 
 #[test]
 fn one_sidecar_and_one_write() {

@@ -6,6 +6,7 @@
 
 mod faults;
 mod network;
+mod store_faults;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -19,6 +20,7 @@ use super::fleet::{
 use super::guard_removal::GuardRemoval;
 use super::node::{FlightStep, TrialNode};
 use super::source::{TrialKey, TrialSource, key_name, tags_of};
+use super::store::{StorePurpose, TrialStore, TrialStoreReply, store_id};
 use bfb::coherence::*;
 
 /// The number of keys that requests name.
@@ -32,6 +34,8 @@ pub(super) struct RunSize {
     pub(super) steps: u64,
     /// The most frequent kind of fault, where it does not follow from the seed.
     pub(super) favourite: Option<u8>,
+    /// Whether there is a store, where it does not follow from the seed.
+    pub(super) store: Option<bool>,
     pub(super) removal: GuardRemoval,
 }
 
@@ -43,6 +47,7 @@ pub(super) struct Tally {
     pub(super) acknowledged: u64,
     pub(super) epochs: u128,
     pub(super) faults: u64,
+    pub(super) from_store: u64,
 }
 
 /// A broken promise, and how to reproduce it.
@@ -71,6 +76,9 @@ enum SimulatedEvent {
     Resubscribe(usize, u32),
     RestartNode(usize),
     Fault,
+    StoreFault,
+    ScanStore,
+    DropStamps(StoreSeq),
     ServerUp,
     Depose,
 }
@@ -95,6 +103,10 @@ pub(super) struct Simulation {
     mute_until: Vec<u64>,
     deaf_until: Vec<u64>,
     paused_until: Vec<u64>,
+    /// All messages between a process and the store are lost until then.
+    store_cut_until: Vec<u64>,
+    /// The store carries out nothing until then.
+    store_frozen_until: u64,
     /// Which processes still talk to the deposed primary.
     uses_deposed: Vec<bool>,
     server_up: bool,
@@ -110,12 +122,15 @@ impl Simulation {
         if let Some(favourite) = size.favourite {
             profile.prefer(favourite);
         }
+        profile.store = size.store.unwrap_or(profile.store);
         let writers = 1 + rng.usize(..3);
         let processes = size.sidecars + writers;
         let server = ReferenceServer::new(profile.limits);
         let writer = TrialWriter {
             state: WriterState::Idle,
             epoch_age: EpochAge::new(profile.writer_lease(), profile.grace),
+            scopes: [].into(),
+            has_store: profile.writers_have_store(),
         };
         let fleet = TrialFleet {
             clocks: vec![Duration::ZERO; processes],
@@ -126,6 +141,7 @@ impl Simulation {
             life: ServerLife(0),
             deposed: None,
             next_epoch: 1,
+            store: TrialStore { splits: profile.splits, scans: profile.scans, ..TrialStore::new() },
             outgoing: Vec::new(),
             violation: None,
         };
@@ -146,6 +162,8 @@ impl Simulation {
             mute_until: vec![0; processes],
             deaf_until: vec![0; processes],
             paused_until: vec![0; processes],
+            store_cut_until: vec![0; processes],
+            store_frozen_until: 0,
             uses_deposed: vec![false; processes],
             server_up: true,
             redis_replica: server,
@@ -167,6 +185,10 @@ impl Simulation {
         (0..self.fleet.writers.len())
             .for_each(|writer| self.after(100_000, SimulatedEvent::Write(writer)));
         self.after(1_000_000, SimulatedEvent::Fault);
+        if self.profile.store {
+            self.name_store();
+            self.after(1_000_000, SimulatedEvent::StoreFault);
+        }
     }
 
     fn node(&mut self, index: usize) -> TrialNode {
@@ -177,11 +199,14 @@ impl Simulation {
         } else {
             profile.lease.mul_f64(self.rng.f64().max(0.3))
         };
+        let has_store = profile.store && index % 3 != 2;
         let config = ReplicaConfig {
             failover_grace: profile.grace,
             gap_patience: profile.patience.mul_f64(self.rng.f64()),
             stamps_max: profile.limits.stamps_max,
             early_entries_max: 4,
+            store: has_store.then(store_id),
+            store_patience: profile.patience / 2,
             ..ReplicaConfig::new(name.clone(), lease)
         };
         TrialNode {
@@ -196,6 +221,7 @@ impl Simulation {
             has_redis: profile.redis,
             has_claims: profile.redis && self.rng.bool(),
             is_urgent: self.rng.bool(),
+            has_store,
         }
     }
 
@@ -211,6 +237,8 @@ impl Simulation {
         self.mute_until.fill(0);
         self.deaf_until.fill(0);
         self.paused_until.fill(0);
+        self.store_cut_until.fill(0);
+        self.store_frozen_until = 0;
         self.uses_deposed.fill(false);
         self.fleet.deposed = None;
         self.server_up = true;
@@ -232,7 +260,8 @@ impl Simulation {
         let serves = |node: usize| {
             let of = &self.fleet.nodes[node];
             let is_gone = !of.is_alive || of.replica.next_wake() == Moment::NEVER;
-            is_gone || of.replica.may_serve(self.fleet.clock(Process::Node(node)))
+            let may_serve = of.replica.may_serve(self.fleet.clock(Process::Node(node)));
+            is_gone || may_serve && !of.replica.owes_store()
         };
         (0..self.fleet.nodes.len()).all(serves)
             && self.fleet.writers.iter().all(|writer| writer.state == WriterState::Idle)
@@ -250,8 +279,9 @@ impl Simulation {
     }
 
     fn step(&mut self) {
-        let Some(Reverse((time, _, event))) = self.queue.pop() else { return };
+        let Some(Reverse((time, ordinal, event))) = self.queue.pop() else { return };
         self.now = time;
+        self.fleet.store.time = StoreTime(time + 1);
         for (clock, rate) in self.fleet.clocks.iter_mut().zip(&self.rates) {
             // Micros fit in 52 bits for a century.
             #[expect(clippy::cast_precision_loss, reason = "a run is far shorter")]
@@ -261,8 +291,9 @@ impl Simulation {
         if let Some(who) = Self::affected_process(&event) {
             let index = self.index(who);
             if self.paused_until[index] > time {
+                // Under its old number: a pause that grows longer keeps the order.
                 let wake = self.paused_until[index];
-                return self.at(wake, event);
+                return self.queue.push(Reverse((wake, ordinal, event)));
             }
         }
         self.handle_event(event);
@@ -282,7 +313,10 @@ impl Simulation {
             SimulatedEvent::Wake(node)
             | SimulatedEvent::Read(node)
             | SimulatedEvent::StepFlight(node) => Some(Process::Node(*node)),
-            SimulatedEvent::Arrive(TrialMessage::Answer { to, .. }, _) => Some(*to),
+            SimulatedEvent::Arrive(
+                TrialMessage::Answer { to, .. } | TrialMessage::StoreAnswer { to, .. },
+                _,
+            ) => Some(*to),
             SimulatedEvent::Arrive(
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. },
                 _,
@@ -305,6 +339,9 @@ impl Simulation {
             SimulatedEvent::Resubscribe(node, subscription) => self.resubscribe(node, subscription),
             SimulatedEvent::RestartNode(node) => self.restart_node(node),
             SimulatedEvent::Fault => self.fault(),
+            SimulatedEvent::StoreFault => self.store_fault(),
+            SimulatedEvent::ScanStore => self.scan_store(),
+            SimulatedEvent::DropStamps(up_to) => self.fleet.store.server.drop_stamps(up_to),
             SimulatedEvent::ServerUp => self.server_up = true,
             SimulatedEvent::Depose => self.depose(),
         }
@@ -337,8 +374,13 @@ impl Simulation {
                 FlightStep::Collected(..) | FlightStep::Fetched(..) => {
                     self.fleet.end_flight(node, flight);
                 }
+                FlightStep::Consulted(..) => {
+                    self.fleet.end_flight(node, flight);
+                    let is_over = self.fleet.nodes[node].running.len() < running;
+                    self.tally.from_store += u64::from(is_over);
+                }
                 FlightStep::Waiting => self.fleet.start_waiting(node, flight),
-                FlightStep::Asking(_) | FlightStep::Claiming(_) => {}
+                FlightStep::Asking(_) | FlightStep::Claiming(_) | FlightStep::Consulting(_) => {}
             }
         }
         self.after(self.profile.flight_gap, SimulatedEvent::StepFlight(node));
@@ -347,6 +389,7 @@ impl Simulation {
     fn write(&mut self, writer: usize) {
         let key = self.rng.u8(..KEYS);
         let scope = match self.rng.u8(..12) {
+            0 if self.profile.store && self.rng.bool() => InvalidationScope::Key("no\0key".into()),
             0 => InvalidationScope::All,
             1..4 => InvalidationScope::Tag(tags_of(key)[0].clone()),
             _ => InvalidationScope::Key(key_name(key)),
@@ -376,7 +419,10 @@ impl Simulation {
         self.fleet.check_acknowledged(writer);
         match self.fleet.writers[writer].state {
             WriterState::Idle => return self.tally.acknowledged += 1,
-            WriterState::Waiting(_) => self.fleet.ask_progress(writer),
+            WriterState::Waiting(_) => {
+                self.fleet.stamp(writer);
+                self.fleet.ask_progress(writer);
+            }
             // The script was not answered for a whole lease, so it is not known whether it ran: the
             // writer sends it again, for everything.
             WriterState::Sent(sent)

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::check::{CheckState, Scenario};
+use super::check::CheckState;
 use super::fleet::{Process, TrialMessage, WriterState};
 use super::node::{FlightStep, TrialNode};
+use super::scenario::Scenario;
 use bfb::coherence::*;
 
 /// One step of an exploration.
@@ -33,6 +34,14 @@ pub(super) enum CheckStep {
     DeliverNext(usize),
     ExpireClaim,
     Reload(usize),
+    Reboot(usize),
+    CopyStore,
+    ReturnStore,
+    Scan(usize),
+    RaiseFloor,
+    DropStamps,
+    Poison,
+    GiveUp(usize, usize),
 }
 
 impl Scenario {
@@ -57,7 +66,8 @@ impl Scenario {
         for node in (0..fleet.nodes.len()).filter(|&node| fleet.nodes[node].is_alive) {
             let of = &fleet.nodes[node];
             let now = fleet.clock(Process::Node(node));
-            offer(of.replica.next_wake() <= now, CheckStep::Wake(node));
+            offer(!self.idle && of.is_due(now), CheckStep::Wake(node));
+            offer(left.reboots > 0, CheckStep::Reboot(node));
             offer(left.flights > 0 || !of.running.is_empty(), CheckStep::Read(node));
             offer(left.stalls > 0, CheckStep::AdvanceBut(node));
             offer(left.stops > 0, CheckStep::Stop(node));
@@ -70,13 +80,15 @@ impl Scenario {
                 CheckStep::DeliverNext(node),
             );
             for (index, flight) in of.running.iter().enumerate() {
-                let done =
-                    matches!(flight.step, FlightStep::Collected(..) | FlightStep::Fetched(..));
+                offer(
+                    left.give_ups > 0 && matches!(flight.step, FlightStep::Consulting(_)),
+                    CheckStep::GiveUp(node, index),
+                );
                 offer(
                     matches!(flight.step, FlightStep::Collecting(_)),
                     CheckStep::Collect(node, index),
                 );
-                offer(done, CheckStep::EndFlight(node, index));
+                offer(flight.is_done(), CheckStep::EndFlight(node, index));
             }
         }
         for (writer, of) in fleet.writers.iter().enumerate() {
@@ -96,6 +108,21 @@ impl Scenario {
         offer(left.failovers > 0 && state.redis_replica.is_some(), CheckStep::FailOver);
         offer(left.hints > 0, CheckStep::Hint);
         offer(left.expiries > 0, CheckStep::ExpireClaim);
+        Self::store_steps(state, steps);
+    }
+}
+
+impl Scenario {
+    /// Adds the steps of the store and of its faults.
+    fn store_steps(state: &CheckState, steps: &mut Vec<CheckStep>) {
+        let (store, left) = (&state.fleet.store, &state.budget);
+        let mut offer = |allowed: bool, step: CheckStep| steps.extend(allowed.then_some(step));
+        (0..store.scanning.len()).for_each(|scan| offer(true, CheckStep::Scan(scan)));
+        offer(left.store_returns > 0, CheckStep::CopyStore);
+        offer(left.store_returns > 0 && store.copy.is_some(), CheckStep::ReturnStore);
+        offer(left.trims > 0, CheckStep::RaiseFloor);
+        offer(left.trims > 0, CheckStep::DropStamps);
+        offer(left.poisons > 0, CheckStep::Poison);
     }
 }
 
@@ -153,9 +180,47 @@ impl CheckState {
                 left.reloads -= 1;
                 fleet.nodes[node].plan ^= 1;
             }
+            CheckStep::GiveUp(node, flight) => {
+                left.give_ups -= 1;
+                fleet.give_up_store(node, flight);
+            }
+            CheckStep::Reboot(node) => {
+                left.reboots -= 1;
+                fleet.nodes[node] = scenario.node(node, 100 + left.reboots);
+            }
+            CheckStep::Scan(_)
+            | CheckStep::CopyStore
+            | CheckStep::ReturnStore
+            | CheckStep::RaiseFloor
+            | CheckStep::DropStamps
+            | CheckStep::Poison => self.store_step(step),
             fault => self.server_step(scenario, fault)?,
         }
         Some(())
+    }
+
+    /// Takes a step of the store's.
+    fn store_step(&mut self, step: CheckStep) {
+        let store = &mut self.fleet.store;
+        let left = &mut self.budget;
+        match step {
+            CheckStep::Scan(scan) => self.fleet.scan(scan),
+            CheckStep::CopyStore => store.copy = Some(store.server.clone()),
+            CheckStep::ReturnStore => {
+                left.store_returns -= 1;
+                store.go_back();
+            }
+            CheckStep::RaiseFloor => store.server.raise_floor(store.server.seq()),
+            CheckStep::DropStamps => {
+                left.trims -= 1;
+                store.server.drop_stamps(store.server.seq());
+            }
+            CheckStep::Poison => {
+                left.poisons -= 1;
+                store.poison();
+            }
+            _ => {}
+        }
     }
 
     /// Takes a step of the server's.
@@ -179,11 +244,7 @@ impl CheckState {
             CheckStep::Replicate => self.redis_replica = Some(fleet.server.clone()),
             CheckStep::FailOver => {
                 left.failovers -= 1;
-                let replica = self.redis_replica.take()?;
-                let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
-                fleet.restart(replica);
-                self.deposed_for = scenario.grace;
-                fleet.deposed = (scenario.grace > 0).then_some(deposed);
+                self.fail_over(scenario)?;
             }
             CheckStep::ExpireClaim => {
                 left.expiries -= 1;
@@ -191,6 +252,17 @@ impl CheckState {
             }
             _ => {}
         }
+        Some(())
+    }
+
+    /// The replica of the server takes over.
+    pub(super) fn fail_over(&mut self, scenario: &Scenario) -> Option<()> {
+        let fleet = &mut self.fleet;
+        let replica = self.redis_replica.take()?;
+        let deposed = (std::mem::replace(&mut fleet.server, replica.clone()), fleet.life);
+        fleet.restart(replica);
+        self.deposed_for = scenario.grace;
+        fleet.deposed = (scenario.grace > 0).then_some(deposed);
         Some(())
     }
 

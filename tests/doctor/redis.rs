@@ -221,8 +221,13 @@ async fn every_server_of_a_cluster_is_looked_at_and_what_follows_from_its_timeou
 
 fn register(redis: &Redis, name: &str, lease: Duration) {
     let (scripts, names) = (Scripts::new(LIMITS), RedisNames::new("default", "customer"));
-    let beat =
-        Heartbeat { name: MemberName(name.into()), lease, applied: None, marks_settled: false };
+    let beat = Heartbeat {
+        name: MemberName(name.into()),
+        lease,
+        applied: None,
+        marks_settled: false,
+        store: None,
+    };
     let request = ScriptRequest {
         protocol: PROTOCOL,
         fresh_epoch: Epoch(7),

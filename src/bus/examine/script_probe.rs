@@ -91,6 +91,7 @@ impl ScriptProber<'_> {
                 lease,
                 applied,
                 marks_settled: false,
+                store: None,
             })
         };
         let ScriptReply::Heartbeat(reply) = self.ask("heartbeat", beat(None)).await? else {

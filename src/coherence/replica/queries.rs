@@ -23,7 +23,12 @@ impl Replica {
 
     /// The start point of a flight that begins now: entries up to it cannot outdate the flight.
     pub fn start_point(&self) -> StartPoint {
-        StartPoint { generation: self.generation, epoch: self.epoch, seq: self.follower.applied() }
+        StartPoint {
+            generation: self.generation,
+            epoch: self.epoch,
+            seq: self.follower.applied(),
+            debts_paid: self.debts_paid(),
+        }
     }
 
     /// Whether a caller that came at `now` may join a flight that began before.

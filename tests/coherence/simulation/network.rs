@@ -10,6 +10,11 @@ impl Simulation {
                 TrialMessage::Published { to, .. } | TrialMessage::Hint { to, .. } => {
                     self.publish(*to, message);
                 }
+                TrialMessage::StoreRequest { from: who, .. }
+                | TrialMessage::StoreAnswer { to: who, .. } => {
+                    let index = self.index(*who);
+                    self.carry_to_store(index, message);
+                }
                 TrialMessage::Request { from: who, .. } | TrialMessage::Answer { to: who, .. } => {
                     let index = self.index(*who);
                     self.carry(index, message);
@@ -91,7 +96,8 @@ impl Simulation {
                 }
                 self.carry_back_nothing(process, message);
             }
-            TrialMessage::Answer { to: Process::Node(to), .. } => {
+            TrialMessage::Answer { to: Process::Node(to), .. }
+            | TrialMessage::StoreAnswer { to: Process::Node(to), .. } => {
                 if self.incarnation[*to] == token && self.fleet.nodes[*to].is_alive {
                     self.fleet.deliver(message);
                 }
@@ -101,7 +107,19 @@ impl Simulation {
                     self.fleet.deliver(message);
                 }
             }
-            TrialMessage::Answer { .. } => self.fleet.deliver(message),
+            TrialMessage::StoreRequest { .. } if self.store_frozen_until > self.now => {
+                let until = self.store_frozen_until;
+                self.at(until, SimulatedEvent::Arrive(message, token));
+            }
+            TrialMessage::StoreRequest { .. } => {
+                self.fleet.deliver(message);
+                if !self.fleet.store.scanning.is_empty() {
+                    self.after(self.profile.latency, SimulatedEvent::ScanStore);
+                }
+            }
+            TrialMessage::Answer { .. } | TrialMessage::StoreAnswer { .. } => {
+                self.fleet.deliver(message);
+            }
         }
     }
 
