@@ -1,7 +1,7 @@
 //! The connections of one database: so many at most, kept while they may be used.
 //!
 //! A connection is lent to one transaction at a time and comes back only by
-//! [`Checkout::give_back`]; one that is dropped instead is closed. It is not lent again once our
+//! [`Checkout::end`]; one that is dropped instead is closed. It is not lent again once our
 //! identity has changed, a certificate of its has expired, or it is an hour old.
 
 use std::future::poll_fn;
