@@ -300,15 +300,16 @@ impl Group<'_> {
             let timeout = member.client.account.source.timeout;
             timeout.map_or(deadline, |timeout| deadline.min(started + timeout))
         };
-        let ends: Vec<Instant> = self.members.iter().map(end_of).collect();
+        // A connection is waited for as long as the most patient member would.
+        let last_end = self.members.iter().map(end_of).max().unwrap_or(started);
         match &self.members[0].client.database {
             #[cfg(feature = "postgres")]
             Database::Postgres(postgres) => {
-                (self.read_statements(&postgres.pool, slot, started, &ends).await, true)
+                (self.read_statements(&postgres.pool, slot, started, last_end).await, true)
             }
             #[cfg(feature = "mongodb")]
             Database::Mongo(mongo) => {
-                self.read_collections(&mongo.pool, slot, started, &ends).await
+                self.read_collections(&mongo.pool, slot, started, last_end).await
             }
         }
     }
@@ -321,9 +322,8 @@ impl Group<'_> {
         pool: &PostgresPool,
         slot: OwnedSemaphorePermit,
         started: Instant,
-        ends: &[Instant],
+        last_end: Instant,
     ) -> Vec<MemberOutcome> {
-        let last_end = ends.iter().copied().max().unwrap_or(started);
         let statements: Vec<StatementRead<'_>> =
             self.members.iter().filter_map(GroupMember::statement).collect();
         let mut must_be_new = false;
@@ -356,12 +356,10 @@ impl Group<'_> {
         pool: &MongoPool,
         slot: OwnedSemaphorePermit,
         started: Instant,
-        ends: &[Instant],
+        last_end: Instant,
     ) -> (Vec<MemberOutcome>, bool) {
-        let last_end = ends.iter().copied().max().unwrap_or(started);
-        let members = self.members.iter().zip(ends);
         let reads: Vec<CollectionRead<'_>> =
-            members.filter_map(|(member, end)| member.collection(*end)).collect();
+            self.members.iter().filter_map(GroupMember::collection).collect();
         let (mut outcomes, mut at_one_instant) = pool.read(slot, &reads).await;
         if outcomes.iter().any(PartOutcome::may_be_resent) && Instant::now() < last_end {
             let slot = match self.acquire_slot(last_end).await {
@@ -471,12 +469,13 @@ impl<'a> GroupMember<'a> {
     }
 
     #[cfg(feature = "mongodb")]
-    fn collection(&self, end: Instant) -> Option<CollectionRead<'a>> {
+    fn collection(&self) -> Option<CollectionRead<'a>> {
         Some(CollectionRead {
             source: &self.client.database.mongo()?.source,
             values: self.values,
             bytes_max: self.client.account.source.max_body.get(),
-            end,
+            timeout: self.client.account.source.timeout,
+            deadline: self.request.deadline,
             memory: self.request.memory,
         })
     }

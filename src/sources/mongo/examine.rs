@@ -109,7 +109,8 @@ async fn examine_query(
     let stand_ins: Vec<String> =
         mongo.parameters.iter().map(|it| stand_in(it.conversion)).collect();
     let end = Instant::now() + limit;
-    let Some(query) = BoundQuery::new(mongo, &stand_ins, end) else { return Ok(Vec::new()) };
+    let query = BoundQuery::new(mongo, &stand_ins, None, end);
+    let Some(query) = query else { return Ok(Vec::new()) };
     let command = match query.read {
         BoundRead::Find(bound) => {
             let BoundFind { filter, sort, projection, limit } = *bound;

@@ -21,8 +21,10 @@ pub(super) struct BoundQuery {
     pub(super) read: BoundRead,
     /// The most documents of a batch.
     pub(super) batch_size: u32,
-    /// When it must have ended.
-    pub(super) end: Instant,
+    /// How long it may take, from when it is its turn.
+    timeout: Option<Duration>,
+    /// When it must have ended in any case.
+    pub(super) deadline: Instant,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,12 @@ pub(super) struct BoundFind {
 impl BoundQuery {
     /// The query of `source` with these values, of which rendering has seen that they convert;
     /// `None` where they do not.
-    pub(super) fn new(source: &MongoSource, values: &[String], end: Instant) -> Option<Self> {
+    pub(super) fn new(
+        source: &MongoSource,
+        values: &[String],
+        timeout: Option<Duration>,
+        deadline: Instant,
+    ) -> Option<Self> {
         let convert = |(parameter, value): (&crate::domain::MongoParameter, &String)| {
             Some(match parameter.conversion.convert(value)? {
                 MongoBound::Text(text) => Bson::String(text.to_owned()),
@@ -69,12 +76,14 @@ impl BoundQuery {
             }
         };
         let batch_size = most.min(BATCH_DOCUMENTS);
-        Some(Self { collection: source.collection.to_string(), read, batch_size, end })
+        let collection = source.collection.to_string();
+        Some(Self { collection, read, batch_size, timeout, deadline })
     }
 
-    /// The time that is left, as the server takes it: zero would be none.
+    /// The time that it has, if it is its turn now, as the server takes it: zero would be none.
     pub(super) fn max_time(&self) -> Duration {
-        let left = self.end.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.timeout.map_or(left, |timeout| timeout.min(left));
         left.clamp(Duration::from_millis(1), Duration::from_millis(i32::MAX as u64))
     }
 }

@@ -35,8 +35,18 @@ pub(in crate::sources) struct CollectionRead<'a> {
     pub(in crate::sources) values: &'a [String],
     /// The largest part, in bytes.
     pub(in crate::sources) bytes_max: usize,
-    pub(in crate::sources) end: Instant,
+    /// How long it may take, from when it is its turn.
+    pub(in crate::sources) timeout: Option<Duration>,
+    /// When its part must be there in any case.
+    pub(in crate::sources) deadline: Instant,
     pub(in crate::sources) memory: &'a WorkMemory,
+}
+
+impl CollectionRead<'_> {
+    /// When it ends, if it is its turn at `start`.
+    fn end(&self, start: Instant) -> Instant {
+        self.timeout.map_or(self.deadline, |timeout| self.deadline.min(start + timeout))
+    }
 }
 
 /// What comes from the task that asks the driver. The queries are asked in their order.
@@ -81,13 +91,16 @@ impl MongoPool {
         reads: &[CollectionRead<'_>],
     ) -> Result<QueryRun, AttemptError> {
         let client = self.client()?;
-        let bind = |read: &CollectionRead<'_>| BoundQuery::new(read.source, read.values, read.end);
+        let bind = |read: &CollectionRead<'_>| {
+            BoundQuery::new(read.source, read.values, read.timeout, read.deadline)
+        };
         let queries: Option<Vec<BoundQuery>> = reads.iter().map(bind).collect();
         let queries = queries.ok_or_else(|| {
             AttemptError::inconclusive(Reason::MissingReference, "a value does not convert")
         })?;
         let started = Instant::now();
-        let end = queries.iter().map(|query| query.end).max().unwrap_or(started) + OVERTIME_MAX;
+        let deadline = queries.iter().map(|query| query.deadline).max().unwrap_or(started);
+        let end = deadline + OVERTIME_MAX;
         let (sender, messages) = mpsc::channel(1);
         let asker = DriverTask {
             database: self.database.name.to_string(),
@@ -99,7 +112,7 @@ impl MongoPool {
             let _ = timeout_at(end, asker.ask_all(queries)).await;
             drop(slot);
         });
-        Ok(QueryRun { client, messages, started })
+        Ok(QueryRun { client, messages, turn: started })
     }
 }
 
@@ -114,7 +127,8 @@ fn is_one_document(reads: &[CollectionRead<'_>]) -> bool {
 struct QueryRun {
     client: Arc<MongoClient>,
     messages: mpsc::Receiver<DriverMessage>,
-    started: Instant,
+    /// Since when it is the turn of the query that is asked.
+    turn: Instant,
 }
 
 impl QueryRun {
@@ -128,7 +142,7 @@ impl QueryRun {
                 Err(AttemptError::of_unhealthy_source(Reason::Status, detail))
             }
             Err(_) => Err(self.client.deployment.trouble().unwrap_or_else(|| {
-                let had = end.saturating_duration_since(self.started);
+                let had = end.saturating_duration_since(self.turn);
                 let detail = format!("no documents within {} ms", had.as_millis());
                 AttemptError::of_unhealthy_source(Reason::Timeout, detail)
             })),
@@ -159,6 +173,7 @@ impl<'a> GroupReader<'a> {
             let outcome = self.read_one(driver, read).await.unwrap_or_else(PartOutcome::Failed);
             let failed = matches!(outcome, PartOutcome::Failed(_));
             self.outcomes.push(outcome);
+            driver.turn = Instant::now();
             if failed {
                 return false;
             }
@@ -173,8 +188,9 @@ impl<'a> GroupReader<'a> {
     ) -> Result<PartOutcome<'a>, AttemptError> {
         let mut text = PartText::new(read.source.rows, read.bytes_max, read.memory);
         let mut json = Vec::new();
+        let end = read.end(driver.turn);
         loop {
-            match driver.next(read.end).await? {
+            match driver.next(end).await? {
                 DriverMessage::Began { in_snapshot } => self.in_snapshot = in_snapshot,
                 DriverMessage::End => return text.finish().await,
                 DriverMessage::Failed(error) => return Err(query_error(&error)),
